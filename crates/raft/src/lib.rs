@@ -1,0 +1,7 @@
+//! Agreement: a small adapter over the `raft` crate.
+//!
+//! Knows no file, no socket, no clock, and not what an entry means.
+
+pub mod log;
+
+pub use log::{Entry, EntryKind, HardState, LogStart, Membership};
