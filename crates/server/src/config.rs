@@ -1,0 +1,167 @@
+//! How one member runs: every value already parsed and checked by whoever reads flags and files.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A URL that the member listens on or advertises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// `https` or `unixs`.
+    pub tls: bool,
+    /// Where: `host:port`, or a path for unix sockets.
+    pub address: Address,
+}
+
+/// The place a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// Host (IP or name) and port.
+    Tcp(String, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.address {
+            Address::Tcp(host, port) => {
+                let scheme = if self.tls { "https" } else { "http" };
+                if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+            }
+            Address::Unix(path) => write!(f, "{}://{}", if self.tls { "unixs" } else { "unix" }, path.display()),
+        }
+    }
+}
+
+/// What compaction the store does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// Only by hand.
+    Off,
+    /// Keep this long a history.
+    Periodic(Duration),
+    /// Keep this many revisions.
+    Revision(i64),
+}
+
+/// Everything a member needs to know at start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Human-readable name of this member.
+    pub name: String,
+    /// Where its data lives.
+    pub data_dir: PathBuf,
+    /// A disk of its own for the log.
+    pub wal_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub listen_client_urls: Vec<Url>,
+    /// Where HTTP/JSON is served apart from gRPC; empty: on the client URLs too.
+    pub listen_client_http_urls: Vec<Url>,
+    /// Where other members connect.
+    pub listen_peer_urls: Vec<Url>,
+    /// Extra places that serve /metrics and /health.
+    pub listen_metrics_urls: Vec<Url>,
+    /// What clients are told, as typed.
+    pub advertise_client_urls: Vec<String>,
+    /// What members are told, as typed.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// The members at first start: name and peer URL, as typed, in order.
+    pub initial_cluster: Vec<(String, String)>,
+    /// Goes into the ids.
+    pub initial_cluster_token: String,
+    /// `existing`: join instead of founding.
+    pub initial_cluster_existing: bool,
+    /// Raft tick.
+    pub heartbeat_interval: Duration,
+    /// Raft election timeout.
+    pub election_timeout: Duration,
+    /// Log entries to keep behind the applied index before the log is cut.
+    pub snapshot_count: u64,
+    /// 0: the default of 2 GiB; negative: no quota.
+    pub quota_backend_bytes: i64,
+    /// Operations in one transaction.
+    pub max_txn_ops: usize,
+    /// Bytes of one request.
+    pub max_request_bytes: usize,
+    /// Streams of one connection.
+    pub max_concurrent_streams: u32,
+    /// Compaction without being asked.
+    pub auto_compaction: AutoCompaction,
+    /// How often watchers that asked for it hear that nothing happened.
+    pub watch_progress_notify_interval: Duration,
+    /// Remember the remaining time of long leases.
+    pub lease_checkpoint: bool,
+    /// Revisions removed in one compaction step, and the pause after it.
+    pub compaction_batch_limit: usize,
+    /// See above.
+    pub compaction_sleep_interval: Duration,
+    /// How long staged changes may wait before they go to the tables.
+    pub backend_batch_interval: Duration,
+    /// Serve the JSON gateway.
+    pub enable_grpc_gateway: bool,
+    /// Histograms of request times too.
+    pub extensive_metrics: bool,
+    /// Allowed CORS origins; `*` for all.
+    pub cors: Vec<String>,
+    /// Allowed Host headers; `*` for all.
+    pub host_whitelist: Vec<String>,
+    /// A request slower than this is logged.
+    pub warning_apply_duration: Duration,
+    /// Smallest interval of client pings.
+    pub grpc_keepalive_min_time: Duration,
+    /// Server pings.
+    pub grpc_keepalive_interval: Duration,
+    /// How long the server waits for a ping's answer.
+    pub grpc_keepalive_timeout: Duration,
+    /// Never wait for the disk (tests only; loses data on power failure).
+    pub unsafe_no_fsync: bool,
+    /// Check the tables wholly at start.
+    pub initial_corrupt_check: bool,
+    /// The threads that serve clients; 0 for one per core.
+    pub edge_threads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let client = || Url { tls: false, address: Address::Tcp("localhost".into(), 2379) };
+        let peer = || Url { tls: false, address: Address::Tcp("localhost".into(), 2380) };
+        Self {
+            name: "default".into(),
+            data_dir: "default.etcd".into(),
+            wal_dir: None,
+            listen_client_urls: vec![client()],
+            listen_client_http_urls: vec![],
+            listen_peer_urls: vec![peer()],
+            listen_metrics_urls: vec![],
+            advertise_client_urls: vec!["http://localhost:2379".into()],
+            initial_advertise_peer_urls: vec!["http://localhost:2380".into()],
+            initial_cluster: vec![("default".into(), "http://localhost:2380".into())],
+            initial_cluster_token: "etcd-cluster".into(),
+            initial_cluster_existing: false,
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(1000),
+            snapshot_count: 100_000,
+            quota_backend_bytes: 0,
+            max_txn_ops: 128,
+            max_request_bytes: 1_572_864,
+            max_concurrent_streams: u32::MAX,
+            auto_compaction: AutoCompaction::Off,
+            watch_progress_notify_interval: Duration::from_secs(600),
+            lease_checkpoint: true,
+            compaction_batch_limit: 1000,
+            compaction_sleep_interval: Duration::from_millis(10),
+            backend_batch_interval: Duration::from_millis(100),
+            enable_grpc_gateway: true,
+            extensive_metrics: false,
+            cors: vec!["*".into()],
+            host_whitelist: vec!["*".into()],
+            warning_apply_duration: Duration::from_millis(100),
+            grpc_keepalive_min_time: Duration::from_secs(5),
+            grpc_keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            grpc_keepalive_timeout: Duration::from_secs(20),
+            unsafe_no_fsync: false,
+            initial_corrupt_check: false,
+            edge_threads: 0,
+        }
+    }
+}
