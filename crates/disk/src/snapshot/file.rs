@@ -1,0 +1,229 @@
+//! A snapshot file from anywhere: first its hash and its whole structure, then its content.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use eyrie_state::Bucket;
+use sha2::{Digest, Sha256};
+
+use super::{HASH_LEN, parse_record, parse_record_name};
+use crate::bbolt::{BoltFault, Database};
+
+const READ_LEN: usize = 256 * 1024;
+
+/// Why a file is not accepted. The texts are upstream's where upstream has one.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFault {
+    /// The file cannot be opened or read.
+    #[error("{}", go_io(.verb, .path, .cause))]
+    Io {
+        /// What was tried (`open`, `read`).
+        verb: &'static str,
+        /// Which file.
+        path: String,
+        /// The system's answer.
+        cause: io::Error,
+    },
+    /// No trailing hash, so this is a database file or a truncated snapshot.
+    #[error("snapshot missing hash but --skip-hash-check=false")]
+    MissingHash,
+    /// The bytes are not those that were saved.
+    #[error("expected sha256 {}, got {}", go_bytes(.expected), go_bytes(.got))]
+    Hash {
+        /// What the trailer says.
+        expected: [u8; HASH_LEN],
+        /// What the bytes give.
+        got: [u8; HASH_LEN],
+    },
+    /// The database inside is not sound.
+    #[error(transparent)]
+    Structure(#[from] BoltFault),
+    /// The database is sound, but not etcd's.
+    #[error("snapshot file is a bbolt database, but not etcd's: {0}")]
+    Foreign(String),
+    /// A record of history makes no sense.
+    #[error("bucket key, record {name}: {what}")]
+    Record {
+        /// Its name in hex.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// What `snapshot status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// CRC-32C over bucket names, keys and values.
+    pub hash: u32,
+    /// Revision of the last record.
+    pub revision: i64,
+    /// Pairs in all buckets.
+    pub total_key: u64,
+    /// Bytes of the database.
+    pub total_size: u64,
+}
+
+/// An open file whose hash (unless skipped) and structure were found good.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    database: Database<File>,
+}
+
+impl SnapshotFile {
+    /// Checks the hash, then the structure, of a file that is to be restored.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when anything is wrong; nothing was written anywhere.
+    pub fn open(path: &Path, skip_hash_check: bool) -> Result<Self, SnapshotFault> {
+        let fault = |verb, cause| SnapshotFault::Io { verb, path: path.display().to_string(), cause };
+        let file = File::open(path).map_err(|e| fault("open", e))?;
+        let len = file.metadata().map_err(|e| fault("stat", e))?.len();
+        let hashed = len % 512 == HASH_LEN as u64;
+        if !hashed && !skip_hash_check {
+            return Err(SnapshotFault::MissingHash);
+        }
+        let body = if hashed { len - HASH_LEN as u64 } else { len };
+        // both read the whole file: side by side
+        std::thread::scope(|scope| {
+            let hashing = (hashed && !skip_hash_check).then(|| scope.spawn(|| check_hash(&file, body)));
+            let database = file.try_clone().map_err(BoltFault::Io).and_then(|file| Database::open(file, Some(body)));
+            if let Some(hashing) = hashing {
+                hashing.join().expect("hashing does not panic").map_err(|e| fault("read", e))??;
+            }
+            Ok(Self { database: database? })
+        })
+    }
+
+    /// Checks the structure only, as `snapshot status` does.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when the file is not a sound database.
+    pub fn open_for_status(path: &Path) -> Result<Self, SnapshotFault> {
+        let fault = |verb, cause| SnapshotFault::Io { verb, path: path.display().to_string(), cause };
+        std::fs::metadata(path).map_err(|e| fault("stat", e))?;
+        let file = File::open(path).map_err(|e| fault("open", e))?;
+        Ok(Self { database: Database::open(file, None)? })
+    }
+
+    /// The database inside.
+    pub fn database(&self) -> &Database<File> {
+        &self.database
+    }
+
+    /// The figures of upstream's `snapshot status`.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when the file changes or fails under us.
+    pub fn status(&self) -> Result<Status, SnapshotFault> {
+        let mut status = Status { hash: 0, revision: 0, total_key: 0, total_size: self.database.size() };
+        for name in self.database.buckets()? {
+            status.hash = crc32c::crc32c_append(status.hash, &name);
+            let Some(mut cursor) = self.database.bucket(&name)? else { continue };
+            while let Some((key, value)) = cursor.next_pair()? {
+                status.hash = crc32c::crc32c_append(status.hash, &key);
+                status.hash = crc32c::crc32c_append(status.hash, &value);
+                status.total_key += 1;
+                if name.as_ref() == b"key" {
+                    status.revision =
+                        parse_record_name(&key).ok_or_else(|| record_fault(&key, "name is not a revision"))?.0.main;
+                }
+            }
+        }
+        Ok(status)
+    }
+
+    /// Checks that the buckets are etcd's and that every record of history can be read.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] names the first thing that is wrong.
+    pub fn check_content(&self) -> Result<(), SnapshotFault> {
+        if self.database.bucket(b"key")?.is_none() {
+            return Err(SnapshotFault::Foreign("there is no bucket \"key\"".into()));
+        }
+        if let Some(version) = self.database.get(b"meta", b"storageVersion")? {
+            let version = String::from_utf8_lossy(&version).into_owned();
+            if !version.starts_with("3.5") {
+                let what = format!("its storage version is {version}, and this program reads up to 3.5");
+                return Err(SnapshotFault::Foreign(what));
+            }
+        }
+        for name in self.database.buckets()? {
+            let known = name.as_ref() == b"key" || Bucket::ALL.iter().any(|b| b.name().as_bytes() == name);
+            if !known {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                return Err(SnapshotFault::Foreign(format!("bucket {name:?} is unknown")));
+            }
+        }
+        self.history(&mut |_, _, _| Ok(()))
+    }
+
+    /// Visits the records of bucket `key` in order.
+    ///
+    /// # Errors
+    /// The visitor's, or [`SnapshotFault`] when a record makes no sense.
+    pub fn history<E: From<SnapshotFault>>(
+        &self,
+        visit: &mut dyn FnMut(eyrie_state::Position, bool, Bytes) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(mut cursor) = self.database.bucket(b"key").map_err(SnapshotFault::from)? else { return Ok(()) };
+        while let Some((name, record)) = cursor.next_pair().map_err(SnapshotFault::from)? {
+            let (at, tombstone) =
+                parse_record_name(&name).ok_or_else(|| record_fault(&name, "name is not a revision"))?;
+            parse_record(&record).ok_or_else(|| record_fault(&name, "value is not a key-value message"))?;
+            visit(at, tombstone, record)?;
+        }
+        Ok(())
+    }
+
+    /// All pairs of a small bucket, in order; none when the bucket does not exist.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when the file changes or fails under us.
+    pub fn small(&self, bucket: Bucket) -> Result<Vec<(Bytes, Bytes)>, SnapshotFault> {
+        let mut pairs = Vec::new();
+        if let Some(mut cursor) = self.database.bucket(bucket.name().as_bytes())? {
+            while let Some(pair) = cursor.next_pair()? {
+                pairs.push(pair);
+            }
+        }
+        Ok(pairs)
+    }
+}
+
+fn record_fault(name: &[u8], what: &'static str) -> SnapshotFault {
+    SnapshotFault::Record { name: name.iter().map(|b| format!("{b:02x}")).collect(), what }
+}
+
+fn check_hash(file: &File, body: u64) -> io::Result<Result<(), SnapshotFault>> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; READ_LEN];
+    let mut at = 0;
+    while at < body {
+        let len = (body - at).min(READ_LEN as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        hash.update(&buffer[..len]);
+        at += len as u64;
+    }
+    let mut expected = [0; HASH_LEN];
+    file.read_exact_at(&mut expected, body)?;
+    let got: [u8; HASH_LEN] = hash.finalize().into();
+    Ok(if expected == got { Ok(()) } else { Err(SnapshotFault::Hash { expected, got }) })
+}
+
+/// Bytes as upstream prints them: `[1 2 3]`.
+fn go_bytes(bytes: &[u8]) -> String {
+    format!("[{}]", bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(" "))
+}
+
+/// A system error as upstream prints it: `open /x: no such file or directory`.
+fn go_io(verb: &str, path: &str, cause: &io::Error) -> String {
+    let text = cause.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    let lower: String = chars.next().map(|c| c.to_ascii_lowercase()).into_iter().chain(chars).collect();
+    format!("{verb} {path}: {lower}")
+}

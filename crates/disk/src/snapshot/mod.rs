@@ -1,0 +1,21 @@
+//! Snapshot files: how Eyrie's tables travel to upstream etcd and back.
+//!
+//! ```text
+//! a view of the tables -> export -> bbolt image + SHA-256        file -> check hash, structure, content -> restore
+//! ```
+//! Nothing is written anywhere before a file is proven whole. Must never know of the network.
+
+mod export;
+mod file;
+mod hashkv;
+mod record;
+mod source;
+
+pub use export::{Export, ExportFault};
+pub use file::{SnapshotFault, SnapshotFile, Status};
+pub use hashkv::{HashFault, HashKv};
+pub use record::{RecordName, RecordView, parse_record, parse_record_name, record_name, revision_mark};
+pub use source::Source;
+
+/// Length of the SHA-256 at a snapshot's end.
+pub const HASH_LEN: usize = 32;
