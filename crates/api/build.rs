@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     let bytes = descriptors.encode_to_vec();
+    std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin"), &bytes)?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
     pbjson_build::Builder::new()
         .register_descriptors(&bytes)?

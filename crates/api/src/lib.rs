@@ -40,3 +40,6 @@ package!(
 );
 
 pub use etcdserverpb as pb;
+
+/// All definitions as an encoded `google.protobuf.FileDescriptorSet`, for whoever needs field names and kinds at run time.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

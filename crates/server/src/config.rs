@@ -26,7 +26,11 @@ impl std::fmt::Display for Url {
         match &self.address {
             Address::Tcp(host, port) => {
                 let scheme = if self.tls { "https" } else { "http" };
-                if host.contains(':') { write!(f, "{scheme}://[{host}]:{port}") } else { write!(f, "{scheme}://{host}:{port}") }
+                if host.contains(':') {
+                    write!(f, "{scheme}://[{host}]:{port}")
+                } else {
+                    write!(f, "{scheme}://{host}:{port}")
+                }
             }
             Address::Unix(path) => write!(f, "{}://{}", if self.tls { "unixs" } else { "unix" }, path.display()),
         }
