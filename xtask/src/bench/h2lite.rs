@@ -294,7 +294,7 @@ impl Connection {
     fn on_trailers(&mut self, stream: u32, block: &[u8], on: &mut impl FnMut(Happening<'_>)) {
         let why = match self.call(stream) {
             Some(call) if call.answered => None,
-            _ => Some(format!("an error instead of an answer; its header block: \"{}\"", block.escape_ascii())),
+            _ => Some(format!("an error instead of an answer: {}", super::words::words(block))),
         };
         self.end(stream, why, on);
     }

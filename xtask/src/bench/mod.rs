@@ -10,6 +10,7 @@ mod load;
 mod report;
 mod sides;
 mod wire;
+mod words;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ const USAGE: &str = "\
 cargo xtask bench [options]
   --rounds N      alternating rounds (5)
   --only CASES    some of: put, range, memory, start, snapshot, latency, watch, housekeeping (comma between)
+  --rate N        puts a second in the case latency (half of what upstream does at full speed)
   --quick         small amounts, to see that everything works
   --dir DIR       where the data dirs lie, the same disk for both (<target>/bench)
   --markdown --date YYYY-MM-DD
@@ -42,6 +44,7 @@ struct Options {
     rounds: usize,
     cases: Vec<String>,
     quick: bool,
+    rate: Option<u64>,
     dir: PathBuf,
     markdown: bool,
     date: Option<String>,
@@ -66,7 +69,10 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         latency_rate: 0,
     };
     if options.cases.iter().any(|case| case == "latency") {
-        bench.latency_rate = bench.half_speed(&upstream)?;
+        bench.latency_rate = match options.rate {
+            Some(rate) => rate,
+            None => bench.half_speed(&upstream)?,
+        };
     }
     let mut results = Results::default();
     for round in 1..=options.rounds {
@@ -88,6 +94,7 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
         rounds: 5,
         cases: cases::ALL.map(str::to_string).to_vec(),
         quick: false,
+        rate: None,
         dir: shell::target_dir().join("bench"),
         markdown: false,
         date: None,
@@ -98,6 +105,7 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
         match arg.as_str() {
             "--rounds" => options.rounds = value()?.parse().context("bench: --rounds takes a number")?,
             "--only" => options.cases = value()?.split(',').map(str::to_string).collect(),
+            "--rate" => options.rate = Some(value()?.parse().context("bench: --rate takes a number")?),
             "--quick" => options.quick = true,
             "--dir" => options.dir = PathBuf::from(value()?),
             "--markdown" => options.markdown = true,
@@ -109,8 +117,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
     if let Some(unknown) = options.cases.iter().find(|case| !cases::ALL.contains(&case.as_str())) {
         bail!("bench: there is no case {unknown}; there are: {}", cases::ALL.join(", "));
     }
-    if options.rounds == 0 {
-        bail!("bench: --rounds must be at least 1");
+    if options.rounds == 0 || options.rate == Some(0) {
+        bail!("bench: --rounds and --rate must be at least 1");
     }
     if options.markdown && options.date.is_none() {
         bail!("bench: --markdown needs --date YYYY-MM-DD, which the page tells");

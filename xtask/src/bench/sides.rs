@@ -195,21 +195,25 @@ impl Member {
         move |args| ctl(&side, address, args)
     }
 
-    /// Checks by a real client that the store holds what was written.
+    /// Checks by a real client that the store holds what was acknowledged: so many keys, at so many changes. Of calls
+    /// that failed (`unsure`) each may have been done or not.
     ///
     /// # Errors
-    /// When the number of keys or the revision is not the expected one: the run's figures are then worth nothing.
-    pub(crate) fn check(&self, prefix: &str, keys: u64, revision: i64) -> Result<()> {
+    /// When the number of keys or the revision cannot be: the run's figures are then worth nothing.
+    pub(crate) fn check(&self, prefix: &str, keys: u64, changes: u64, unsure: u64) -> Result<()> {
         let answer = self.ctl(&["get", prefix, "--prefix", "--count-only", "-w", "fields"])?;
-        let field = |name: &str| -> Result<i64> {
+        let field = |name: &str| -> Result<u64> {
             let line =
                 answer.lines().find_map(|line| line.strip_prefix(name)).context("etcdctl get: a field is missing")?;
             line.trim_start_matches(" : ").parse().context("etcdctl get: not a number")
         };
-        let (count, at) = (field("\"Count\"")?, field("\"Revision\"")?);
-        if count != keys as i64 || at != revision {
+        let (count, revision) = (field("\"Count\"")?, field("\"Revision\"")?);
+        // An empty store is at revision 1.
+        let at = changes + 1;
+        if !(keys..=keys + unsure).contains(&count) || !(at..=at + unsure).contains(&revision) {
             bail!(
-                "{} holds {count} keys at revision {at} where {keys} keys at revision {revision} were acknowledged",
+                "{} holds {count} keys at revision {revision} where {keys} keys at revision {at} were acknowledged and \
+                 {unsure} calls failed",
                 self.side.name
             );
         }
