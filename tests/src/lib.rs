@@ -1,1 +1,23 @@
-//! Black-box tests.
+//! Black-box tests: real processes, foreign clients, real faults.
+//!
+//! Nothing here may look inside Eyrie. A test starts the binary, speaks to it over the wire or by its command line, hurts it,
+//! and compares what it says with what upstream etcd says or with what it promised before.
+//!
+//! ```text
+//! binaries   which programs stand in which role: Eyrie (EYRIE_BIN or the built one) and upstream etcd
+//! peers      the foreign programs, fetched once into the target folder
+//! place      where processes run: on this host's loopback, or in a network namespace of their own
+//! store      one running server: start, wait, kill, start again on the same folder
+//! conversation   one script, three casts, compared word by word
+//! load       writers and watchers that remember every promise, and the check that all were kept
+//! crashpoint     a process killed at the Nth system call that changes files
+//! milvus     a real Milvus on a store
+//! ```
+
+pub mod binaries;
+pub mod conversation;
+pub mod peers;
+pub mod place;
+pub mod ports;
+pub mod store;
+pub mod verdict;

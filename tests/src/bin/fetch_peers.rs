@@ -1,0 +1,5 @@
+//! Fetches the foreign programs that the tests need.
+
+fn main() -> anyhow::Result<()> {
+    eyrie_tests::peers::fetch_all()
+}
