@@ -40,7 +40,12 @@ impl PageHeader {
 
     /// `None` when `bytes` is shorter than a header.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self { id: u64_at(bytes, 0)?, flags: u16_at(bytes, 8)?, count: u16_at(bytes, 10)?, overflow: u32_at(bytes, 12)? })
+        Some(Self {
+            id: u64_at(bytes, 0)?,
+            flags: u16_at(bytes, 8)?,
+            count: u16_at(bytes, 10)?,
+            overflow: u32_at(bytes, 12)?,
+        })
     }
 }
 

@@ -53,7 +53,8 @@ impl PageSource for &[u8] {
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let from = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let bytes = from.checked_add(buffer.len()).and_then(|to| self.get(from..to)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes =
+            from.checked_add(buffer.len()).and_then(|to| self.get(from..to)).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     }

@@ -5,10 +5,11 @@
 use std::io::{self, BufWriter, Write};
 
 use bytes::Bytes;
+use eyrie_state::record::position_key;
 use eyrie_state::{Bucket, TableFault};
 use sha2::{Digest, Sha256};
 
-use super::{HASH_LEN, Source, record_name};
+use super::{HASH_LEN, Source};
 use crate::bbolt::{BucketPlan, Image, WriteFault};
 
 const KEY_BUCKET: &str = "key";
@@ -66,13 +67,9 @@ impl<S: Source> Export<S> {
         let buffered = self.image.write(buffered, |_, sink| {
             let mut fault = None;
             let read = self.source.history(&mut |at, tombstone, record| {
-                match sink(record_name(at, tombstone).as_ref(), record) {
-                    Ok(()) => true,
-                    Err(cause) => {
-                        fault = Some(cause);
-                        false
-                    }
-                }
+                let (name, len) = position_key(at, tombstone);
+                fault = sink(&name[..len], record).err();
+                fault.is_none()
             });
             match fault {
                 Some(cause) => Err(cause),

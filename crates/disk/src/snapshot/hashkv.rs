@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use eyrie_state::record::{self, META_COMPACT_FINISHED, META_COMPACT_SCHEDULED, parse_position_key, position_key};
 use eyrie_state::{Bucket, Position};
 
-use super::{SnapshotFault, SnapshotFile, parse_record, parse_record_name, record_name};
+use super::{SnapshotFault, SnapshotFile};
 
 /// What a member that serves this file would answer to `HashKV`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +57,10 @@ impl SnapshotFile {
         let kept = self.kept(upto, compact_revision)?;
         let mut hash = crc32c::crc32c(b"key");
         self.history::<SnapshotFault>(&mut |at, tombstone, record| {
-            let dropped = at.main <= compact_revision && !kept.holds(at);
+            let dropped = at.main <= compact_revision && kept.binary_search(&at).is_err();
             if at.main <= upto && !dropped {
-                hash = crc32c::crc32c_append(hash, record_name(at, tombstone).as_ref());
+                let (name, len) = position_key(at, tombstone);
+                hash = crc32c::crc32c_append(hash, &name[..len]);
                 hash = crc32c::crc32c_append(hash, &record);
             }
             Ok(())
@@ -73,8 +75,8 @@ impl SnapshotFile {
     pub fn compact_revision(&self) -> Result<i64, SnapshotFault> {
         let mut revision = -1;
         for (key, value) in self.small(Bucket::Meta)? {
-            if key.as_ref() == b"finishedCompactRev" || key.as_ref() == b"scheduledCompactRev" {
-                let (at, _) = parse_record_name(&value).ok_or_else(|| {
+            if key == META_COMPACT_FINISHED || key == META_COMPACT_SCHEDULED {
+                let (at, _) = parse_position_key(&value).ok_or_else(|| {
                     SnapshotFault::Foreign(format!("meta {} is not a revision", String::from_utf8_lossy(&key)))
                 })?;
                 revision = revision.max(at.main);
@@ -84,15 +86,17 @@ impl SnapshotFile {
     }
 
     /// Which records at or before the compaction still show at `upto`.
-    fn kept(&self, upto: i64, compact_revision: i64) -> Result<Kept, SnapshotFault> {
+    fn kept(&self, upto: i64, compact_revision: i64) -> Result<Vec<Position>, SnapshotFault> {
         if compact_revision <= 0 {
-            return Ok(Kept { positions: Vec::new(), any: false });
+            return Ok(Vec::new());
         }
-        let old = self.last_of_keys(upto, |at| at.main <= compact_revision)?;
-        let mut positions: Vec<Position> = old.into_values().flatten().collect();
-        positions.sort_unstable();
-        let any = !positions.is_empty() || self.last_of_keys(upto, |_| true)?.values().any(Option::is_some);
-        Ok(Kept { positions, any })
+        let old = |at: Position| at.main <= compact_revision;
+        let mut kept = live(&self.last_of_keys(upto, old)?);
+        // when no key at all lives at `upto`, upstream drops nothing more than the compaction did
+        if kept.is_empty() && live(&self.last_of_keys(upto, |_| true)?).is_empty() {
+            kept = live(&self.last_of_keys(compact_revision, old)?);
+        }
+        Ok(kept)
     }
 
     /// The last record at or before `upto` of each key that has a record which `counts`; `None` for a tombstone.
@@ -103,7 +107,8 @@ impl SnapshotFile {
     ) -> Result<HashMap<Bytes, Option<Position>>, SnapshotFault> {
         let mut last: HashMap<Bytes, Option<Position>> = HashMap::new();
         self.history::<SnapshotFault>(&mut |at, tombstone, record| {
-            let key = parse_record(&record).unwrap_or_default().key;
+            // a bump record has no key
+            let key = &record[record::view(&record).unwrap_or_default().key];
             let now = (!tombstone).then_some(at);
             if let Some(entry) = last.get_mut(key).filter(|_| at.main <= upto) {
                 *entry = now;
@@ -116,14 +121,9 @@ impl SnapshotFile {
     }
 }
 
-struct Kept {
-    positions: Vec<Position>,
-    /// Some key lives at that revision. When none does, upstream drops nothing.
-    any: bool,
-}
-
-impl Kept {
-    fn holds(&self, at: Position) -> bool {
-        !self.any || self.positions.binary_search(&at).is_ok()
-    }
+/// Positions of the last records that are no tombstones, ascending.
+fn live(last: &HashMap<Bytes, Option<Position>>) -> Vec<Position> {
+    let mut positions: Vec<Position> = last.values().flatten().copied().collect();
+    positions.sort_unstable();
+    positions
 }

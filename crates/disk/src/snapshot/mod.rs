@@ -8,13 +8,11 @@
 mod export;
 mod file;
 mod hashkv;
-mod record;
 mod source;
 
 pub use export::{Export, ExportFault};
 pub use file::{SnapshotFault, SnapshotFile, Status};
 pub use hashkv::{HashFault, HashKv};
-pub use record::{RecordName, RecordView, parse_record, parse_record_name, record_name, revision_mark};
 pub use source::Source;
 
 /// Length of the SHA-256 at a snapshot's end.

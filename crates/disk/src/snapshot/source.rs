@@ -6,8 +6,8 @@ use crate::bbolt::Extent;
 
 /// A view of all tables as of one moment. Writes that come later are not in it.
 pub trait Source {
-    /// Number and bytes of the records of bucket `key`, counted as etcd stores them ([`super::record_name`] and the
-    /// record's bytes). May be more than there is, never less; must be cheap compared to reading the records.
+    /// Number and bytes of the records of bucket `key`, counted as etcd stores them (its position key and the record's
+    /// bytes). May be more than there is, never less; must be cheap compared to reading the records.
     ///
     /// # Errors
     /// [`TableFault`] when damaged.

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use eyrie_disk::bbolt::Extent;
-use eyrie_disk::snapshot::{Source, record_name};
+use eyrie_disk::snapshot::Source;
+use eyrie_state::record::position_key;
 use eyrie_state::{Bucket, LogIndex, Position, TableFault, Term};
 
 /// One of upstream's programs. Panics with what to do when it is missing.
@@ -139,7 +140,7 @@ impl MemView {
 
 impl Source for MemView {
     fn history_extent(&self) -> Result<Extent, TableFault> {
-        let bytes = |((at, t), r): (&(Position, bool), &Vec<u8>)| record_name(*at, *t).as_ref().len() + r.len();
+        let bytes = |((at, t), r): (&(Position, bool), &Vec<u8>)| position_key(*at, *t).1 + r.len();
         Ok(Extent {
             records: self.history.len() as u64,
             bytes: self.history.iter().map(bytes).sum::<usize>() as u64,
