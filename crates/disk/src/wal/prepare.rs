@@ -59,7 +59,7 @@ impl Preparer {
         if self.asked.is_some() {
             return;
         }
-        let (tell, asked) = mpsc::channel();
+        let (tell, asked) = mpsc::sync_channel(1);
         let (path, want) = (self.dir.join(NEXT), self.want);
         let spawned = thread::Builder::new().name("wal-prepare".into()).spawn(move || {
             let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, true));
