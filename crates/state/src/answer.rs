@@ -76,11 +76,19 @@ pub struct Alarm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Answer {
-    Put { prev: Option<KeyValue> },
-    DeleteRange { deleted: i64, prev: Vec<KeyValue> },
+    Put {
+        prev: Option<KeyValue>,
+    },
+    DeleteRange {
+        deleted: i64,
+        prev: Vec<KeyValue>,
+    },
     Txn(TxnAnswer),
     Compact,
-    LeaseGrant { id: LeaseId, ttl_secs: i64 },
+    LeaseGrant {
+        id: LeaseId,
+        ttl_secs: i64,
+    },
     LeaseRevoke,
     LeaseCheckpoint,
     /// The alarms that the request changed.

@@ -113,6 +113,8 @@ pub enum CompareTarget {
     Mod(i64),
     Value(Bytes),
     Lease(i64),
+    /// A target that no version of the API knows: compares as equal, as upstream has it.
+    Unknown,
 }
 
 /// One guard of a transaction; with a span, every key inside must satisfy it.

@@ -5,6 +5,12 @@
 
 use bytes::Bytes;
 
+mod mem;
+mod suite;
+
+pub use mem::{MemRecords, MemTables};
+pub use suite::suite;
+
 use crate::ids::{LogIndex, Position, Term};
 
 /// The small buckets. Names and contents are etcd's.
@@ -57,11 +63,25 @@ impl Bucket {
 #[allow(missing_docs)]
 pub enum TableOp {
     /// Adds a record to history. Positions only grow.
-    PutRecord { at: Position, tombstone: bool, record: Bytes },
+    PutRecord {
+        at: Position,
+        tombstone: bool,
+        record: Bytes,
+    },
     /// Drops a record that compaction no longer needs.
-    DropRecord { at: Position, tombstone: bool },
-    Put { bucket: Bucket, key: Bytes, value: Bytes },
-    Delete { bucket: Bucket, key: Bytes },
+    DropRecord {
+        at: Position,
+        tombstone: bool,
+    },
+    Put {
+        bucket: Bucket,
+        key: Bytes,
+        value: Bytes,
+    },
+    Delete {
+        bucket: Bucket,
+        key: Bytes,
+    },
 }
 
 /// All that one command changes. It becomes durable as a whole, together with the log position that caused it.

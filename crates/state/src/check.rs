@@ -1,0 +1,254 @@
+//! Shape: what a request must look like before it may enter the log. For the border; needs no state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::answer::Refusal;
+use crate::command::{Compare, DeleteRange, KeyRange, Op, Put, Range, Txn};
+use crate::limits::{LEASE_TTL_SECS_MAX, TXN_DEPTH_MAX};
+
+/// A put names a key, and does not give what it asks to keep.
+///
+/// # Errors
+/// The refusal.
+pub fn put(put: &Put) -> Result<(), Refusal> {
+    if put.key.is_empty() {
+        return Err(Refusal::EmptyKey);
+    }
+    if put.ignore_value && !put.value.is_empty() {
+        return Err(Refusal::ValueProvided);
+    }
+    if put.ignore_lease && put.lease.0 != 0 {
+        return Err(Refusal::LeaseProvided);
+    }
+    Ok(())
+}
+
+/// A read names a key.
+///
+/// # Errors
+/// The refusal.
+pub fn range(range: &Range) -> Result<(), Refusal> {
+    keys(&range.keys)
+}
+
+/// A delete names a key.
+///
+/// # Errors
+/// The refusal.
+pub fn delete(delete: &DeleteRange) -> Result<(), Refusal> {
+    keys(&delete.keys)
+}
+
+/// A lease does not ask for too long a life.
+///
+/// # Errors
+/// The refusal.
+pub fn lease_ttl(ttl_secs: i64) -> Result<(), Refusal> {
+    if ttl_secs > LEASE_TTL_SECS_MAX { Err(Refusal::LeaseTtlTooLarge) } else { Ok(()) }
+}
+
+/// A transaction is not too long (nested ones share their parent's allowance of `ops_max`), every operation in it is
+/// well-formed, and no branch changes a key twice.
+///
+/// # Errors
+/// The refusal, in the order in which upstream finds it.
+pub fn txn(txn: &Txn, ops_max: usize) -> Result<(), Refusal> {
+    shape(txn, ops_max, TXN_DEPTH_MAX)?;
+    changes(&txn.success)?;
+    changes(&txn.failure)?;
+    Ok(())
+}
+
+fn shape(txn: &Txn, ops_max: usize, depth_left: usize) -> Result<(), Refusal> {
+    let ops = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+    if ops > ops_max || depth_left == 0 {
+        return Err(Refusal::TooManyOps);
+    }
+    txn.compare.iter().try_for_each(|Compare { keys: compared, .. }| keys(compared))?;
+    txn.success.iter().chain(&txn.failure).try_for_each(|op| match op {
+        Op::Range(op) => range(op),
+        Op::Put(op) => put(op),
+        Op::DeleteRange(op) => delete(op),
+        Op::Txn(nested) => shape(nested, ops_max - ops, depth_left - 1),
+    })
+}
+
+fn keys(keys: &KeyRange) -> Result<(), Refusal> {
+    let (KeyRange::One(first) | KeyRange::Span(first, _) | KeyRange::From(first)) = keys;
+    if first.is_empty() { Err(Refusal::EmptyKey) } else { Ok(()) }
+}
+
+/// What one branch changes.
+#[derive(Default)]
+struct Changes<'a> {
+    puts: BTreeSet<&'a [u8]>,
+    deletes: Deletes,
+}
+
+/// Deletes as disjoint spans by their first key; `None`: no end.
+#[derive(Default)]
+struct Deletes(BTreeMap<Bytes, Option<Bytes>>);
+
+/// Gathers what a list of operations changes.
+///
+/// The two branches of a nested transaction may put the same key, since only one runs; anything else that changes a
+/// key twice is refused. Deletes of nested transactions count from their place on, as upstream has it.
+fn changes(ops: &[Op]) -> Result<Changes<'_>, Refusal> {
+    let mut all = Changes::default();
+    for op in ops {
+        if let Op::DeleteRange(delete) = op {
+            all.deletes.add(&delete.keys);
+        }
+    }
+    for op in ops {
+        let Op::Txn(nested) = op else { continue };
+        let success = changes(&nested.success)?;
+        let failure = changes(&nested.failure)?;
+        for key in success.puts.union(&failure.puts) {
+            if all.puts.contains(key) || all.deletes.cover(key) {
+                return Err(Refusal::DuplicateKey);
+            }
+        }
+        all.puts.extend(success.puts.union(&failure.puts));
+        for (from, to) in success.deletes.0.into_iter().chain(failure.deletes.0) {
+            all.deletes.insert(from, to);
+        }
+    }
+    for op in ops {
+        let Op::Put(put) = op else { continue };
+        if !all.puts.insert(&put.key) || all.deletes.cover(&put.key) {
+            return Err(Refusal::DuplicateKey);
+        }
+    }
+    Ok(all)
+}
+
+impl Deletes {
+    fn add(&mut self, keys: &KeyRange) {
+        match keys {
+            KeyRange::From(first) => self.insert(first.clone(), None),
+            KeyRange::Span(first, end) if first < end => self.insert(first.clone(), Some(end.clone())),
+            // An empty span deletes nothing, yet upstream counts its first key.
+            KeyRange::One(first) | KeyRange::Span(first, _) => {
+                let end = [&first[..], &[0]].concat();
+                self.insert(first.clone(), Some(end.into()));
+            }
+        }
+    }
+
+    fn insert(&mut self, mut from: Bytes, mut to: Option<Bytes>) {
+        let reaches = |end: &Option<Bytes>, key: &Bytes| end.as_ref().is_none_or(|end| end >= key);
+        // Swallow the span that begins before and reaches here, then all that begin inside.
+        if let Some((first, end)) = self.0.range(..=from.clone()).next_back() {
+            if reaches(end, &from) {
+                from = first.clone();
+            }
+        }
+        while let Some((first, end)) = self.0.range(from.clone()..).next() {
+            if !reaches(&to, first) {
+                break;
+            }
+            to = match (to, end) {
+                (Some(a), Some(b)) => Some(a.max(b.clone())),
+                _ => None,
+            };
+            let first = first.clone();
+            self.0.remove(&first);
+        }
+        self.0.insert(from, to);
+    }
+
+    fn cover(&self, key: &[u8]) -> bool {
+        let before = self.0.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
+        before.is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < &end[..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::CompareResult;
+    use crate::command::CompareTarget;
+
+    fn key(text: &str) -> Bytes {
+        Bytes::copy_from_slice(text.as_bytes())
+    }
+    fn p(text: &str) -> Op {
+        Op::Put(Put { key: key(text), ..Put::default() })
+    }
+    fn d(from: &str, to: &str) -> Op {
+        let keys = match to {
+            "" => KeyRange::One(key(from)),
+            "\0" => KeyRange::From(key(from)),
+            to => KeyRange::Span(key(from), key(to)),
+        };
+        Op::DeleteRange(DeleteRange { keys, prev_kv: false })
+    }
+    fn nested(success: Vec<Op>, failure: Vec<Op>) -> Op {
+        Op::Txn(Txn { compare: vec![], success, failure })
+    }
+    fn of(success: Vec<Op>) -> Result<(), Refusal> {
+        txn(&Txn { compare: vec![], success, failure: vec![] }, 128)
+    }
+
+    const DUPLICATE: Result<(), Refusal> = Err(Refusal::DuplicateKey);
+
+    #[test]
+    fn no_branch_changes_a_key_twice() {
+        assert_eq!(of(vec![p("a"), p("a")]), DUPLICATE);
+        assert_eq!(of(vec![p("b"), d("a", "c")]), DUPLICATE);
+        assert_eq!(of(vec![d("a", "c"), p("b")]), DUPLICATE);
+        assert_eq!(of(vec![d("a", "c"), p("c")]), Ok(()));
+        assert_eq!(of(vec![d("b", "\0"), p("c")]), DUPLICATE);
+        assert_eq!(of(vec![d("b", "\0"), p("a")]), Ok(()));
+        assert_eq!(of(vec![d("a", "c"), d("b", "d"), d("b", "")]), Ok(()));
+        assert_eq!(of(vec![d("x", "y"), d("a", "c"), d("b", "e"), d("g", "h"), p("d")]), DUPLICATE);
+        assert_eq!(of(vec![d("x", "y"), d("a", "c"), d("b", "e"), d("g", "h"), p("e"), p("f")]), Ok(()));
+    }
+
+    #[test]
+    fn the_branches_of_a_nested_transaction_exclude_each_other() {
+        assert_eq!(of(vec![nested(vec![p("a")], vec![p("a")])]), Ok(()));
+        assert_eq!(of(vec![nested(vec![p("a")], vec![p("b")]), p("b")]), DUPLICATE);
+        assert_eq!(of(vec![nested(vec![p("a")], vec![]), nested(vec![], vec![p("a")])]), DUPLICATE);
+        assert_eq!(of(vec![nested(vec![d("a", "")], vec![]), nested(vec![], vec![p("a")])]), DUPLICATE);
+        assert_eq!(of(vec![nested(vec![d("a", "")], vec![]), p("a")]), DUPLICATE);
+        // Upstream looks only backwards here; the put comes first, so nothing is lost.
+        assert_eq!(of(vec![nested(vec![p("a")], vec![]), nested(vec![d("a", "")], vec![])]), Ok(()));
+    }
+
+    #[test]
+    fn a_nested_transaction_has_what_its_parent_leaves() {
+        let many = |n: usize| (0..n).map(|i| p(&i.to_string())).collect::<Vec<_>>();
+        assert_eq!(of(many(128)), Ok(()));
+        assert_eq!(of(many(129)), Err(Refusal::TooManyOps));
+        assert_eq!(of(vec![nested(many(127), vec![])]), Ok(()));
+        assert_eq!(of(vec![nested(many(128), vec![])]), Err(Refusal::TooManyOps));
+    }
+
+    #[test]
+    fn depth_is_bounded_whatever_the_allowance() {
+        let deep = (0..TXN_DEPTH_MAX).fold(p("a"), |op, _| nested(vec![op], vec![]));
+        let Op::Txn(deep) = deep else { unreachable!() };
+        assert_eq!(txn(&deep, usize::MAX), Ok(()));
+        let deeper = Txn { success: vec![Op::Txn(deep)], ..Txn::default() };
+        assert_eq!(txn(&deeper, usize::MAX), Err(Refusal::TooManyOps));
+    }
+
+    #[test]
+    fn keys_are_never_empty() {
+        let empty = Compare {
+            keys: KeyRange::One(Bytes::new()),
+            result: CompareResult::Equal,
+            target: CompareTarget::Version(0),
+        };
+        assert_eq!(txn(&Txn { compare: vec![empty], ..Txn::default() }, 128), Err(Refusal::EmptyKey));
+        assert_eq!(of(vec![p("")]), Err(Refusal::EmptyKey));
+        assert_eq!(of(vec![d("", "\0")]), Err(Refusal::EmptyKey));
+        let put_both = Put { key: key("a"), value: key("v"), ignore_value: true, ..Put::default() };
+        assert_eq!(put(&put_both), Err(Refusal::ValueProvided));
+    }
+}
