@@ -8,4 +8,5 @@ pub mod bbolt;
 pub mod datadir;
 pub mod lock;
 pub mod snapshot;
+pub mod tables;
 pub mod wal;

@@ -1,0 +1,343 @@
+//! One redb file, opened: how it is opened, how it is checked, how a picture of it is read.
+//!
+//! ```text
+//! Store (the open file)  <-  Base (one read transaction of it, shared by all views made since)
+//! ```
+//! Knows nothing of what is staged.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    ops::Bound,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use eyrie_state::{Bucket, Position, TableFault};
+use redb::{
+    BackendError, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    backends::FileBackend,
+};
+
+use super::{
+    contain::{contain, damaged, io as io_fault, quiet},
+    format::{self, ABOUT, HISTORY, KEY_LEN, SHEET_KEY, SMALL, Sheet},
+    space::SpaceGate,
+};
+use crate::atomic;
+
+/// Files up to this size are checked wholly at every start: it takes less than 50 ms.
+const CHECKED_BYTES_MAX: u64 = 32 << 20;
+
+/// An open redb file.
+pub(super) struct Store {
+    /// `None` only while it is being dropped.
+    db: Option<Database>,
+    path: PathBuf,
+    /// Whether a write without room waits for some.
+    patient: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Makes a new, empty file. The caller fills it and writes the sheet. `gate` is for later, when it is in use.
+    pub(super) fn create(path: &Path, cache_bytes: usize, gate: Option<Arc<SpaceGate>>) -> Result<Self, TableFault> {
+        let file = atomic::create(path).map_err(|e| io_fault(path, e))?;
+        Self::begin(path, file, cache_bytes, false, gate)
+    }
+
+    /// Opens an existing file; `gate` makes its writes wait for room instead of failing.
+    pub(super) fn open(path: &Path, cache_bytes: usize, gate: Arc<SpaceGate>) -> Result<Self, TableFault> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => damaged(path, "the file is missing"),
+            _ => io_fault(path, e),
+        })?;
+        let len = file.metadata().map_err(|e| io_fault(path, e))?.len();
+        if len == 0 {
+            return Err(damaged(path, "the file is empty"));
+        }
+        let store = Self::begin(path, file, cache_bytes, len <= CHECKED_BYTES_MAX, Some(gate))?;
+        store.patient.store(true, Ordering::Relaxed);
+        Ok(store)
+    }
+
+    fn begin(
+        path: &Path,
+        file: File,
+        cache_bytes: usize,
+        check: bool,
+        gate: Option<Arc<SpaceGate>>,
+    ) -> Result<Self, TableFault> {
+        let patient = Arc::new(AtomicBool::new(false));
+        let db = contain(path, || {
+            let backend = Backend { file: FileBackend::new(file)?, gate, patient: patient.clone() };
+            let mut builder = Database::builder();
+            builder.set_cache_size(cache_bytes).set_check_integrity_on_open(check);
+            Ok(builder.create_with_backend(backend)?)
+        })?;
+        Ok(Self { db: Some(db), path: path.to_path_buf(), patient })
+    }
+
+    /// The file got its final name and is used from now on.
+    pub(super) fn renamed(mut self, path: &Path) -> Self {
+        self.path = path.to_path_buf();
+        self.patient.store(true, Ordering::Relaxed);
+        self
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn db(&self) -> Result<&Database, redb::Error> {
+        self.db.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+
+    /// Closes the file cleanly.
+    pub(super) fn close(mut self) -> Result<(), TableFault> {
+        match self.db.take() {
+            Some(db) => contain(&self.path, || Ok(db.close()?)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Whatever closing meets, the file is as crash-safe as before.
+        let db = self.db.take();
+        let _ = quiet(|| drop(db));
+    }
+}
+
+/// One picture of the file, as of a commit. Reads never block writes.
+pub(super) struct Base {
+    history: ReadOnlyTable<&'static [u8; KEY_LEN], &'static [u8]>,
+    small: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    sheet: Sheet,
+    // After the tables: the transaction ends before the file can close.
+    store: Arc<Store>,
+}
+
+impl Base {
+    /// The picture as of now. Its counts are compared with redb's own.
+    pub(super) fn new(store: &Arc<Store>) -> Result<Self, TableFault> {
+        let path = store.path();
+        let (history, small, lens, sheet) = contain(path, || {
+            let read = store.db()?.begin_read()?;
+            let history = read.open_table(HISTORY)?;
+            let small = read.open_table(SMALL)?;
+            let sheet = read.open_table(ABOUT)?.get(SHEET_KEY)?.map(|v| Sheet::decode(v.value()));
+            let lens = (history.len()?, small.len()?);
+            Ok((history, small, lens, sheet))
+        })?;
+        let sheet =
+            sheet.ok_or_else(|| damaged(path, "the sheet of counts is missing"))?.map_err(|e| damaged(path, e))?;
+        if lens != (sheet.records, sheet.small) {
+            let what = format!(
+                "{} + {} records were written, but {} + {} are there",
+                sheet.records, sheet.small, lens.0, lens.1
+            );
+            return Err(damaged(path, what));
+        }
+        Ok(Self { history, small, sheet, store: store.clone() })
+    }
+
+    pub(super) fn sheet(&self) -> &Sheet {
+        &self.sheet
+    }
+
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The record at exactly this position, with whether it is a tombstone.
+    pub(super) fn record(&self, at: Position) -> Result<Option<(bool, Bytes)>, TableFault> {
+        let key = format::key(at);
+        let found = contain(self.store.path(), || {
+            let Some(guard) = self.history.get(&key)? else { return Ok(None) };
+            let value = guard.value();
+            Ok(Some(
+                format::open_record(&key, value).map(|(tombstone, record)| (tombstone, Bytes::copy_from_slice(record))),
+            ))
+        })?;
+        found.transpose().map_err(|e| self.damaged_at(at, e))
+    }
+
+    /// The last position of history.
+    pub(super) fn last_position(&self) -> Result<Option<Position>, TableFault> {
+        contain(self.store.path(), || Ok(self.history.last()?.map(|(k, _)| format::position(k.value()))))
+    }
+
+    /// Starts reading history in order.
+    pub(super) fn reader(&self, from: Position, to: Position) -> Result<HistoryReader<'_>, TableFault> {
+        let (low, high) = (format::key(from), format::key(to));
+        let range = if low < high {
+            Some(contain(self.store.path(), || Ok(self.history.range::<&[u8; KEY_LEN]>(&low..&high)?))?)
+        } else {
+            None
+        };
+        let whole = from == Position::default() && to == POSITION_MAX;
+        Ok(HistoryReader { base: self, range, whole: whole.then(Sheet::default) })
+    }
+
+    /// Visits a small bucket in key order, until `visit` says `false`.
+    pub(super) fn bucket(&self, bucket: Bucket, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), TableFault> {
+        let number = format::bucket_number(bucket);
+        let (low, high) = ([number], [number + 1]);
+        let path = self.store.path();
+        let mut range = contain(path, || {
+            Ok(self.small.range::<&[u8]>((Bound::Included(&low[..]), Bound::Excluded(&high[..])))?)
+        })?;
+        while let Some((key, value)) = contain(path, || Ok(range.next().transpose()?))? {
+            let (key, value) = (key.value(), value.value());
+            match format::open(key, value) {
+                Ok(value) => visit(&key[1..], value),
+                Err(e) => return Err(damaged(path, format!("bucket {}: {e}", bucket.name()))),
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged_at(&self, at: Position, what: impl std::fmt::Display) -> TableFault {
+        damaged(self.store.path(), format!("record at revision {}.{}: {what}", at.main, at.sub))
+    }
+}
+
+/// Beyond every position that is used.
+pub(super) const POSITION_MAX: Position = Position { main: i64::MAX, sub: u32::MAX };
+
+/// A record as read from the file.
+pub(super) type ReadRecord = (Position, bool, Bytes);
+
+/// Reads history in order, a batch at a time, each record checked.
+pub(super) struct HistoryReader<'a> {
+    base: &'a Base,
+    range: Option<redb::Range<'static, &'static [u8; KEY_LEN], &'static [u8]>>,
+    /// Own count, when all is read.
+    whole: Option<Sheet>,
+}
+
+impl HistoryReader<'_> {
+    /// Up to `limit` records; none at the end. The records of a batch share one allocation.
+    ///
+    /// At the end of a reading of everything, the counts must be those of the sheet.
+    pub(super) fn batch(&mut self, limit: usize, bytes_max: usize) -> Result<Vec<ReadRecord>, TableFault> {
+        let Some(range) = self.range.as_mut() else { return Ok(Vec::new()) };
+        let whole = &mut self.whole;
+        let mut heads: Vec<(Position, bool, usize)> = Vec::with_capacity(limit.min(1024));
+        let mut data = BytesMut::new();
+        let bad = contain(self.base.store.path(), || {
+            while heads.len() < limit && data.len() < bytes_max {
+                let Some(next) = range.next() else { break };
+                let (key, value) = next?;
+                let (key, value) = (key.value(), value.value());
+                match format::open_record(key, value) {
+                    Ok((tombstone, record)) => {
+                        if let Some(sheet) = whole.as_mut() {
+                            sheet.record_added(value);
+                        }
+                        data.extend_from_slice(record);
+                        heads.push((format::position(key), tombstone, record.len()));
+                    }
+                    Err(e) => return Ok(Some((format::position(key), e))),
+                }
+            }
+            Ok(None)
+        })?;
+        if let Some((at, e)) = bad {
+            return Err(self.base.damaged_at(at, e));
+        }
+        if heads.is_empty() {
+            self.range = None;
+            self.compare()?;
+        }
+        let mut data = data.freeze();
+        Ok(heads.into_iter().map(|(at, tombstone, len)| (at, tombstone, data.split_to(len))).collect())
+    }
+
+    fn compare(&mut self) -> Result<(), TableFault> {
+        let (Some(met), sheet) = (self.whole.take(), self.base.sheet) else { return Ok(()) };
+        if (met.records, met.sum) == (sheet.records, sheet.sum) {
+            return Ok(());
+        }
+        let what = format!(
+            "{} records with checksum sum {:016x} were written, but {} with {:016x} were read",
+            sheet.records, sheet.sum, met.records, met.sum
+        );
+        Err(damaged(self.base.store.path(), what))
+    }
+}
+
+/// redb's own file access, except that a write for which there is no room waits for some.
+#[derive(Debug)]
+struct Backend {
+    file: FileBackend,
+    gate: Option<Arc<SpaceGate>>,
+    patient: Arc<AtomicBool>,
+}
+
+impl Backend {
+    fn patient(&self, mut work: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match work() {
+                Err(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                    match &self.gate {
+                        Some(gate) if self.patient.load(Ordering::Relaxed) && gate.wait_after_refusal() => {}
+                        _ => return Err(e),
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.patient(|| self.file.set_len(len))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.patient(|| self.file.write(offset, data))
+    }
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+/// Bytes that a file takes on its disk: redb extends files far ahead of what it writes.
+pub(super) fn disk_bytes(path: &Path) -> Result<u64, TableFault> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).map_err(|e| io_fault(path, e))?;
+    Ok(meta.len().min(meta.blocks() * 512))
+}
