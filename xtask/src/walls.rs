@@ -38,7 +38,7 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         package: "eyrie-state",
-        may_use: &["bytes", "crc32c", "smallvec", "thiserror"],
+        may_use: &["bytes", "crc32c", "serde_json", "smallvec", "thiserror"],
         tools: &["proptest"],
         must_never_know: "meaning must never know async, files, a clock, chance, etcd's protobufs or hash-map order",
     },
