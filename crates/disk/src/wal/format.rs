@@ -28,6 +28,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) previous: u32,
     /// Where the records that were synced together with the header end.
     pub(crate) head_end: u32,
+    /// Bytes of the whole file, zeros included.
+    pub(crate) file_len: u32,
 }
 
 /// Why a header was not accepted.
@@ -49,6 +51,7 @@ impl SegmentHeader {
         b[40..48].copy_from_slice(&self.member.to_le_bytes());
         b[48..52].copy_from_slice(&self.previous.to_le_bytes());
         b[52..56].copy_from_slice(&self.head_end.to_le_bytes());
+        b[56..60].copy_from_slice(&self.file_len.to_le_bytes());
         let crc = crc32c::crc32c(&b[..60]);
         b[60..].copy_from_slice(&crc.to_le_bytes());
         b
@@ -76,6 +79,7 @@ impl SegmentHeader {
             member: u64_at(b, 40),
             previous: u32_at(b, 48),
             head_end: u32_at(b, 52),
+            file_len: u32_at(b, 56),
         };
         Ok((header, crc))
     }
@@ -149,6 +153,9 @@ impl<'a> Encoder<'a> {
         self.previous = crc;
     }
 }
+
+/// The most that an entry takes in a segment beyond its data.
+pub(crate) const ENTRY_OVERHEAD_MAX: u64 = (RECORD_HEADER_LEN + 18 + ALIGN) as u64;
 
 /// Room that an entry takes in a segment.
 pub(crate) fn entry_len(entry: &Entry) -> u64 {
@@ -311,7 +318,15 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_header_is_found() {
-        let header = SegmentHeader { sequence: 3, first_index: 9, cluster: 1, member: 2, previous: 7, head_end: 128 };
+        let header = SegmentHeader {
+            sequence: 3,
+            first_index: 9,
+            cluster: 1,
+            member: 2,
+            previous: 7,
+            head_end: 128,
+            file_len: 4096,
+        };
         let good = header.encode();
         assert_eq!(SegmentHeader::decode(&good).unwrap().0, header);
         for bit in 0..HEADER_LEN * 8 {

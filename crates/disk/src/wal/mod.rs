@@ -7,6 +7,7 @@
 //! Every record carries the crc of the one before and how far the segment was synced when it was written; by that a
 //! torn tail is told from damage (docs/format/wal.md). Must never know what an entry means, nor decide what to keep.
 
+mod error;
 mod format;
 mod prepare;
 mod recover;
@@ -20,6 +21,7 @@ use std::{
 
 use eyrie_raft::{Entry, HardState, LogStart};
 
+pub use self::error::{Apart, WalError};
 use self::{
     format::{ALIGN, Encoder, HEADER_LEN, RECORD_HEADER_LEN, SegmentHeader},
     prepare::{Preparer, is_no_space},
@@ -76,6 +78,21 @@ impl Recovered {
     pub fn last_index(&self) -> u64 {
         self.start.index + self.entries.len() as u64
     }
+
+    /// Checks that log and tables belong together: the tables have applied nothing that the log does not know, and lack
+    /// nothing that the log has already let go. Catches a deleted newest segment, and tables older than the log.
+    ///
+    /// # Errors
+    /// What is wrong and what to do.
+    pub fn must_meet(&self, applied: u64) -> Result<(), Apart> {
+        if applied < self.start.index {
+            return Err(Apart::TablesBehind { applied, start: self.start.index });
+        }
+        if applied > self.last_index() {
+            return Err(Apart::LogBehind { applied, last: self.last_index() });
+        }
+        Ok(())
+    }
 }
 
 /// An append that never finished, cut from the end of the log.
@@ -89,82 +106,6 @@ pub struct TornTail {
     pub bytes: u64,
     /// What was wrong there.
     pub why: &'static str,
-}
-
-/// Why the log cannot be used. The message says what was found, what is safe and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {
-    /// Bytes that were once on disk are not what was written. Nothing was changed.
-    #[error(
-        "log segment {file} is damaged at offset {offset}: {what}. Nothing was changed. Keep a copy of the data directory, then restore a snapshot into a new one: eyrie utl snapshot restore SNAPSHOT --data-dir NEW"
-    )]
-    Damaged {
-        /// The segment.
-        file: String,
-        /// Where in it.
-        offset: u64,
-        /// What is wrong.
-        what: String,
-    },
-    /// No segment is there.
-    #[error(
-        "the log in {dir} is missing. Nothing was changed. Put the *.wal files back, or restore a snapshot into a new directory: eyrie utl snapshot restore SNAPSHOT --data-dir NEW"
-    )]
-    Missing {
-        /// The log's directory.
-        dir: String,
-    },
-    /// A log is already there.
-    #[error("{dir} already holds a log: nothing was changed. Choose an empty directory")]
-    Exists {
-        /// The log's directory.
-        dir: String,
-    },
-    /// A later program wrote it.
-    #[error(
-        "log segment {file} was written by a newer eyrie (format {version}): nothing was changed. Start it with that newer eyrie"
-    )]
-    Newer {
-        /// The segment.
-        file: String,
-        /// Its version.
-        version: u32,
-    },
-    /// Another member wrote it.
-    #[error(
-        "log segment {file} belongs to {found}, but this is {expected}: nothing was changed. Put this member's own *.wal files there"
-    )]
-    Foreign {
-        /// The segment.
-        file: String,
-        /// Whose it is.
-        found: String,
-        /// Who we are.
-        expected: String,
-    },
-    /// No room for the append; nothing was written, and the handle can still be used.
-    #[error(
-        "no space left for the log in {dir}: {need} bytes are needed. Nothing was written; free some space, writes then go on by themselves"
-    )]
-    NoSpace {
-        /// The log's directory.
-        dir: String,
-        /// Bytes needed.
-        need: u64,
-    },
-    /// The system refused. After a failed write or sync the handle is poisoned.
-    #[error("cannot {doing} {file}: {source}")]
-    Io {
-        /// A verb.
-        doing: &'static str,
-        /// On what.
-        file: String,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// A write or sync failed before; what is on disk is known only after reopening.
-    #[error("the log failed before and takes no more writes: stop this member, check the disk, start it again")]
-    Poisoned,
 }
 
 /// A log opened for writing.
@@ -212,12 +153,11 @@ impl Wal {
             start: start.clone(),
             hard_state: HardState::default(),
         };
-        let bytes = head.encode();
         let first = want.min(FIRST_SEGMENT_BYTES);
-        let blank = prepare::make(&dir.join(prepare::NEXT), first, SEGMENT_BYTES_MIN, false)
+        let blank = prepare::make(&dir.join(prepare::NEXT), first, SEGMENT_BYTES_MIN, None)
             .map_err(|e| no_space_or(e, dir, "create a segment in", first))?;
-        let (file, segment, salt, previous) = name_segment(dir, blank, &head, &bytes)?;
-        let offset = bytes.len() as u64;
+        let offset = head.len();
+        let (file, segment, salt, previous) = name_segment(dir, blank, &head)?;
         let mut wal = Self {
             dir: dir.to_path_buf(),
             meta,
@@ -314,6 +254,16 @@ impl Wal {
         }
         self.prepare_ahead();
         Ok(())
+    }
+
+    /// Makes sure that entries with this much data can be appended, whatever happens to the disk's free space: to be
+    /// asked before anything is proposed.
+    ///
+    /// # Errors
+    /// [`WalError::NoSpace`]: try again later. [`WalError::Io`].
+    pub fn ensure_room(&mut self, data_bytes: u64, entries: u64) -> Result<(), WalError> {
+        self.check_usable()?;
+        self.make_room(data_bytes + entries * format::ENTRY_OVERHEAD_MAX + HARD_STATE_LEN)
     }
 
     /// Makes all that was appended durable.
@@ -444,13 +394,12 @@ impl Wal {
     }
 
     /// A write into reserved room failed. Only a file system that reserves nothing says "no space" here; then what was
-    /// written is cut off again and the segment ends. Everything else is final.
+    /// written is made zeros again, which takes no room. Everything else is final.
     fn undo_write(&mut self, source: io::Error, need: u64) -> WalError {
-        let offset = self.offset;
-        if is_no_space(&source) && self.file.set_len(offset).and_then(|()| self.file.sync_all()).is_ok() {
-            if let Some(last) = self.segments.last_mut() {
-                last.len = offset;
-            }
+        let (offset, len) = (self.offset, self.current().len);
+        let undo =
+            || self.file.set_len(offset).and_then(|()| self.file.set_len(len)).and_then(|()| self.file.sync_all());
+        if is_no_space(&source) && undo().is_ok() {
             self.synced = offset;
             return WalError::NoSpace { dir: self.dir.display().to_string(), need };
         }
@@ -473,19 +422,18 @@ impl Wal {
             start: self.start.clone(),
             hard_state: self.hard_state,
         };
-        let bytes = head.encode();
-        let total = need + bytes.len() as u64;
+        let total = need + head.len();
         if total > SEGMENT_BYTES_MAX {
             return Err(WalError::NoSpace { dir: self.dir.display().to_string(), need: total });
         }
         let blank = self.preparer.take(total).map_err(|e| no_space_or(e, &self.dir, "create a segment in", total))?;
         // The old segment is complete on disk before the new one exists: damage in it is then never a torn write.
         self.sync()?;
-        let begun = name_segment(&self.dir, blank, &head, &bytes).inspect_err(|_| self.poisoned = true)?;
+        let begun = name_segment(&self.dir, blank, &head).inspect_err(|_| self.poisoned = true)?;
         let segment;
         (self.file, segment, self.salt, self.previous) = begun;
         self.segments.push(segment);
-        self.offset = bytes.len() as u64;
+        self.offset = head.len();
         self.synced = self.offset;
         self.proven = self.offset;
         Ok(())
@@ -527,15 +475,19 @@ struct Head {
 }
 
 impl Head {
-    fn encode(&self) -> Vec<u8> {
-        let head_end = HEADER_LEN as u64 + log_start_len(&self.start) + HARD_STATE_LEN;
+    fn len(&self) -> u64 {
+        HEADER_LEN as u64 + log_start_len(&self.start) + HARD_STATE_LEN
+    }
+
+    fn encode(&self, file_len: u64) -> Vec<u8> {
         let header = SegmentHeader {
             sequence: self.sequence,
             first_index: self.next_index,
             cluster: self.meta.cluster,
             member: self.meta.member,
             previous: self.previous,
-            head_end: head_end as u32,
+            head_end: self.len() as u32,
+            file_len: file_len as u32,
         }
         .encode();
         let crc = SegmentHeader::decode(&header).map_or(0, |(_, crc)| crc);
@@ -543,7 +495,7 @@ impl Head {
         let mut encoder = Encoder::new(&mut bytes, crc, crc, 0);
         encoder.log_start(&self.start);
         encoder.hard_state(&self.hard_state);
-        debug_assert_eq!(bytes.len() as u64, head_end);
+        debug_assert_eq!(bytes.len() as u64, self.len());
         bytes
     }
 
@@ -559,21 +511,17 @@ impl Head {
 }
 
 /// Gives a blank file its head and its name: from now on it is the log's last segment.
-fn name_segment(
-    dir: &Path,
-    blank: prepare::Blank,
-    head: &Head,
-    bytes: &[u8],
-) -> Result<(File, SegmentFile, u32, u32), WalError> {
+fn name_segment(dir: &Path, blank: prepare::Blank, head: &Head) -> Result<(File, SegmentFile, u32, u32), WalError> {
+    let bytes = head.encode(blank.len);
     let path = dir.join(format!("{:016x}-{:016x}.wal", head.sequence, head.next_index));
     blank
         .file
-        .write_all_at(bytes, 0)
+        .write_all_at(&bytes, 0)
         .and_then(|()| blank.file.sync_data())
         .and_then(|()| atomic::rename(&blank.path, &path))
         .map_err(WalError::io("begin", &path))?;
     let segment = SegmentFile { path, sequence: head.sequence, first_index: head.next_index, len: blank.len };
-    let (salt, last) = Head::crcs(bytes);
+    let (salt, last) = Head::crcs(&bytes);
     Ok((blank.file, segment, salt, last))
 }
 

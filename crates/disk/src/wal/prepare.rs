@@ -8,7 +8,11 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -42,11 +46,13 @@ pub(super) struct Preparer {
     want: u64,
     asked: Option<mpsc::Receiver<io::Result<Blank>>>,
     thread: Option<JoinHandle<()>>,
+    /// Tells the thread to give up.
+    cancel: Arc<AtomicBool>,
 }
 
 impl Preparer {
     pub(super) fn new(dir: &Path, want: u64) -> Self {
-        Self { dir: dir.to_path_buf(), want, asked: None, thread: None }
+        Self { dir: dir.to_path_buf(), want, asked: None, thread: None, cancel: Arc::default() }
     }
 
     /// The size that segments should have.
@@ -60,9 +66,9 @@ impl Preparer {
             return;
         }
         let (tell, asked) = mpsc::sync_channel(1);
-        let (path, want) = (self.dir.join(NEXT), self.want);
+        let (path, want, cancel) = (self.dir.join(NEXT), self.want, self.cancel.clone());
         let spawned = thread::Builder::new().name("wal-prepare".into()).spawn(move || {
-            let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, true));
+            let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, Some(&cancel)));
         });
         if let Ok(handle) = spawned {
             self.thread = Some(handle);
@@ -78,7 +84,7 @@ impl Preparer {
             Some(Ok(blank)) if blank.len >= need => Ok(blank),
             other => {
                 drop(other);
-                make(&self.dir.join(NEXT), self.want.max(need), need.max(SEGMENT_BYTES_MIN), false)
+                make(&self.dir.join(NEXT), self.want.max(need), need.max(SEGMENT_BYTES_MIN), None)
             }
         }
     }
@@ -92,16 +98,19 @@ impl Preparer {
 
 impl Drop for Preparer {
     fn drop(&mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
         self.join();
         let _ = fs::remove_file(self.dir.join(NEXT));
     }
 }
 
 /// Makes a blank file of `want` bytes, or of half and half again while there is no room, but not below `least`.
-pub(super) fn make(path: &Path, want: u64, least: u64, polite: bool) -> io::Result<Blank> {
+///
+/// With `cancel` it works in the background: with pauses, and until told to give up.
+pub(super) fn make(path: &Path, want: u64, least: u64, cancel: Option<&AtomicBool>) -> io::Result<Blank> {
     let mut len = want.max(least).next_multiple_of(4096);
     loop {
-        match fill(path, len, polite) {
+        match fill(path, len, cancel) {
             Ok(file) => return Ok(Blank { file, path: path.to_path_buf(), len }),
             Err(e) => {
                 let _ = fs::remove_file(path);
@@ -114,7 +123,7 @@ pub(super) fn make(path: &Path, want: u64, least: u64, polite: bool) -> io::Resu
     }
 }
 
-fn fill(path: &Path, len: u64, polite: bool) -> io::Result<File> {
+fn fill(path: &Path, len: u64, cancel: Option<&AtomicBool>) -> io::Result<File> {
     let file = atomic::create(path)?;
     match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
         Ok(()) => {}
@@ -127,9 +136,14 @@ fn fill(path: &Path, len: u64, polite: bool) -> io::Result<File> {
         let n = (ZEROS.len() as u64).min(len - at);
         file.write_all_at(&ZEROS[..n as usize], at)?;
         at += n;
-        if polite && at % ZEROS_PER_SYNC == 0 {
-            file.sync_data()?;
-            thread::sleep(PAUSE);
+        if let Some(cancel) = cancel {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if at % ZEROS_PER_SYNC == 0 {
+                file.sync_data()?;
+                thread::sleep(PAUSE);
+            }
         }
     }
     file.sync_all()?;

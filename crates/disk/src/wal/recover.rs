@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -266,6 +266,10 @@ fn check_header(file: &SegmentFile, bytes: &[u8], meta: WalMeta, previous: Optio
             expected: format!("cluster {:x} member {:x}", meta.cluster, meta.member),
         });
     }
+    if u64::from(header.file_len) != bytes.len() as u64 {
+        let what = format!("the file has {} bytes, but was made with {}", bytes.len(), header.file_len);
+        return Err(damaged(&file.path, bytes.len().min(header.file_len as usize), what));
+    }
     if previous.is_some_and(|p| p != header.previous) {
         return Err(damaged(&file.path, 48, "it does not continue the segment before it (replaced or reordered)"));
     }
@@ -282,10 +286,4 @@ fn parse_name(stem: &str) -> Option<(u64, u64)> {
 
 pub(super) fn damaged(path: &Path, offset: usize, what: impl Into<String>) -> WalError {
     WalError::Damaged { file: path.display().to_string(), offset: offset as u64, what: what.into() }
-}
-
-impl WalError {
-    pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> WalError + 'a {
-        move |source| WalError::Io { doing, file: path.display().to_string(), source }
-    }
 }
