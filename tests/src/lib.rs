@@ -16,6 +16,7 @@
 
 pub mod binaries;
 pub mod conversation;
+pub mod load;
 pub mod peers;
 pub mod place;
 pub mod ports;

@@ -19,8 +19,12 @@ const PYTHON_CLIENT_PACKAGES: [&str; 2] = ["etcd3==0.12.0", "protobuf==3.20.3"];
 /// Fetches all peers; what `scripts/test` runs before the tests, so that no test waits for a download.
 pub fn fetch_all() -> Result<()> {
     type Peer = (&'static str, fn() -> Result<PathBuf>);
-    let peers: [Peer; 4] =
-        [("etcd 3.5.1", etcd), ("Milvus 2.3.5", milvus), ("Python client", python_client), ("Rust client", rust_client)];
+    let peers: [Peer; 4] = [
+        ("etcd 3.5.1", etcd),
+        ("Milvus 2.3.5", milvus),
+        ("Python client", python_client),
+        ("Rust client", rust_client),
+    ];
     for (name, fetch) in peers {
         println!("{name}: {}", fetch()?.display());
     }
@@ -85,7 +89,9 @@ fn once(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&raw);
     std::fs::create_dir_all(&raw)?;
     make(&raw).with_context(|| {
-        format!("fetch the peer `{name}` (needs python3 with venv and pip, and the network once); then run the tests again")
+        format!(
+            "fetch the peer `{name}` (needs python3 with venv and pip, and the network once); then run the tests again"
+        )
     })?;
     std::fs::rename(&raw, &home)?;
     Ok(home)

@@ -57,7 +57,11 @@ pub(super) fn judge(found: &[Difference], kept: &[Difference]) -> String {
         report.push_str(&format!("== {}\n{}\n", d.head, d.lines.join("\n")));
     }
     for k in kept.iter().filter(|k| !found.contains(k)) {
-        report.push_str(&format!("no longer so (take it from differences.txt): == {}\n{}\n", k.head, k.lines.join("\n")));
+        report.push_str(&format!(
+            "no longer so (take it from differences.txt): == {}\n{}\n",
+            k.head,
+            k.lines.join("\n")
+        ));
     }
     report
 }
@@ -99,8 +103,7 @@ fn diff(right: &str, other: &str) -> Vec<String> {
     let mut common = vec![vec![0u32; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
-            common[i][j] =
-                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            common[i][j] = if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut lines) = (0, 0, Vec::new());

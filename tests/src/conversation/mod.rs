@@ -55,7 +55,8 @@ pub fn same(name: &str) -> Result<()> {
         }
     }
     // Upstream in both roles has no differences to keep.
-    let kept = if ours.is_upstream() { Vec::new() } else { compare::kept(&conversations().join("differences.txt"), name)? };
+    let kept =
+        if ours.is_upstream() { Vec::new() } else { compare::kept(&conversations().join("differences.txt"), name)? };
     let found = compare::differences(name, &heard[0], &heard[1], &heard[2]);
     let report = compare::judge(&found, &kept);
     if !report.is_empty() {

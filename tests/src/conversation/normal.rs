@@ -48,9 +48,9 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     .into()
 });
 
-static LEASE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(?:[0-9a-f]{15,16}|\d{17,19})\b").expect("a valid rule"));
-static BASE64: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#""([A-Za-z0-9+/]{16,}={0,2})""#).expect("a valid rule"));
+static LEASE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b(?:[0-9a-f]{15,16}|\d{17,19})\b").expect("a valid rule"));
+static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#""([A-Za-z0-9+/]{16,}={0,2})""#).expect("a valid rule"));
 
 /// Words that one run needs to speak like another.
 #[derive(Default)]
@@ -121,7 +121,8 @@ impl Words {
 
 /// Lines that a client's own logger wrote: not part of the conversation.
 pub(super) fn is_log_line(line: &str) -> bool {
-    static CONSOLE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^\d{4}-\d\d-\d\dT\S+\t(debug|info|warn|error|dpanic|panic|fatal)\t").expect("a valid rule"));
+    static CONSOLE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^\d{4}-\d\d-\d\dT\S+\t(debug|info|warn|error|dpanic|panic|fatal)\t").expect("a valid rule")
+    });
     line.starts_with(r#"{"level":""#) || CONSOLE.is_match(line)
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Cast;
 use super::normal::{Words, is_log_line};
 use super::script::{Call, Step};
-use super::Cast;
 use crate::place::wait_until;
 use crate::store::{Setup, Store, bounded};
 
@@ -154,7 +154,11 @@ impl<'a> Talk<'a> {
             (Some(_), Some(code)) => format!("exit {code}"),
             (Some(_), None) => format!("killed: {status}"),
         };
-        let call = if line.starts_with("http ") { Call::Http(String::new(), String::new(), String::new()) } else { Call::Utl(Vec::new()) };
+        let call = if line.starts_with("http ") {
+            Call::Http(String::new(), String::new(), String::new())
+        } else {
+            Call::Utl(Vec::new())
+        };
         let text = self.said(&call, &read(&out), &read(&err), &end);
         Ok((format!("! {name} {lines}"), text))
     }
@@ -186,7 +190,9 @@ impl<'a> Talk<'a> {
                 let mut c = Command::new(&ctl[0]);
                 c.args(&ctl[1..]).env("ETCDCTL_API", "3");
                 // A script that names its own endpoints must not meet ours.
-                if !words.iter().any(|w| w.starts_with("--endpoints")) && !variables.iter().any(|v| v.0 == "ETCDCTL_ENDPOINTS") {
+                if !words.iter().any(|w| w.starts_with("--endpoints"))
+                    && !variables.iter().any(|v| v.0 == "ETCDCTL_ENDPOINTS")
+                {
                     c.arg("--endpoints").arg(self.store.endpoint());
                 }
                 c.args(words.iter().map(fill)).envs(variables.iter().map(|(n, v)| (n, fill(v))));
@@ -230,9 +236,8 @@ impl<'a> Talk<'a> {
         for name in names {
             let kind = page.lines().find_map(|l| l.strip_prefix(&format!("# TYPE {name} ")));
             let sample = page.lines().find(|l| {
-                l.strip_prefix(name.as_str()).is_some_and(|rest| {
-                    ["{", " ", "_bucket{", "_sum "].iter().any(|next| rest.starts_with(next))
-                })
+                l.strip_prefix(name.as_str())
+                    .is_some_and(|rest| ["{", " ", "_bucket{", "_sum "].iter().any(|next| rest.starts_with(next)))
             });
             let labels = sample.and_then(|l| Some(l.split_once('{')?.1.split_once('}')?.0)).unwrap_or("");
             let labels: Vec<&str> = labels.split(',').filter_map(|l| Some(l.split_once('=')?.0)).collect();
@@ -269,23 +274,17 @@ impl Drop for Talk<'_> {
 fn http_answer(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
-    let mut all = String::new();
-    for (i, line) in head.lines().enumerate() {
-        let name = line.split(':').next().unwrap_or("").to_ascii_lowercase();
-        match name.as_str() {
-            _ if i == 0 => all.push_str(&format!("{line}\n")),
-            "content-type" | "allow" | "access-control-allow-origin" => {
-                let value = line.split_once(':').map_or("", |(_, v)| v.trim());
-                all.push_str(&format!("{name}: {value}\n"));
-            }
-            _ => {}
-        }
-    }
-    all.push_str(body);
-    all
+    let (status, headers) = head.split_once('\n').unwrap_or((head, ""));
+    let headers = headers.lines().filter_map(|line| line.split_once(':'));
+    let mut kept: Vec<String> = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim()))
+        .filter(|(name, _)| ["content-type", "allow", "access-control-allow-origin"].contains(&name.as_str()))
+        .map(|(name, value)| format!("{name}: {value}\n"))
+        .collect();
+    kept.sort();
+    format!("{status}\n{}{body}", kept.concat())
 }
 
 fn read(path: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
-

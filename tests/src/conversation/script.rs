@@ -117,7 +117,7 @@ fn call(line: &str) -> Result<Call> {
                 })
             };
             let many = words.iter().take_while(|w| is_variable(w)).count();
-            let variables = words.drain(..many).filter_map(|w| Some(w.split_once('=')?).map(own)).collect();
+            let variables = words.drain(..many).filter_map(|w| Some(own(w.split_once('=')?))).collect();
             Ok(Call::Ctl(variables, words))
         }
     }
