@@ -33,6 +33,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     shell::run("cargo", &["doc", "--workspace", "--no-deps", "--locked"], &[("RUSTDOCFLAGS", "-D warnings")])?;
     if tests {
         shell::run("cargo", &["nextest", "run", "--workspace", "--locked"], &[])?;
+        shell::run("cargo", &["test", "--quiet", "--manifest-path", FUZZ, "--target-dir", &target], &[])?;
     }
     println!("verify: all checks passed{}", if tests { "" } else { " (tests not run)" });
     Ok(())
