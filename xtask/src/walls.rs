@@ -85,6 +85,7 @@ const WALLS: &[Wall] = &[
             "serde",
             "serde_json",
             "sha1",
+            "smallvec",
             "socket2",
             "thiserror",
             "tokio",
