@@ -11,7 +11,7 @@ pub(super) const ABOUT: TableDefinition<'static, u8, &[u8]> = TableDefinition::n
 
 pub(super) const KEY_LEN: usize = 12;
 pub(super) const SHEET_KEY: u8 = 0;
-const SHEET_LEN: usize = 56;
+const SHEET_LEN: usize = 64;
 const VERSION: u32 = 1;
 const CRC_LEN: usize = 4;
 const TOMBSTONE: u8 = 1;
@@ -106,6 +106,8 @@ pub(super) struct Sheet {
     pub(super) sum: u64,
     /// Records in `small`.
     pub(super) small: u64,
+    /// Sum of their checksums, modulo 2^64.
+    pub(super) small_sum: u64,
     /// Bytes of keys and values in both.
     pub(super) bytes: u64,
 }
@@ -115,7 +117,7 @@ impl Sheet {
         let mut out = vec![0; CRC_LEN];
         out.extend(VERSION.to_le_bytes());
         out.extend([0; 4]);
-        for n in [self.applied.0.0, self.applied.1.0, self.records, self.sum, self.small, self.bytes] {
+        for n in [self.applied.0.0, self.applied.1.0, self.records, self.sum, self.small, self.small_sum, self.bytes] {
             out.extend(n.to_le_bytes());
         }
         seal(&[SHEET_KEY], &mut out);
@@ -136,7 +138,8 @@ impl Sheet {
             b.copy_from_slice(&rest[8 + i * 8..16 + i * 8]);
             u64::from_le_bytes(b)
         };
-        Ok(Self { applied: (LogIndex(n(0)), Term(n(1))), records: n(2), sum: n(3), small: n(4), bytes: n(5) })
+        let applied = (LogIndex(n(0)), Term(n(1)));
+        Ok(Self { applied, records: n(2), sum: n(3), small: n(4), small_sum: n(5), bytes: n(6) })
     }
 
     pub(super) fn record_added(&mut self, value: &[u8]) {
@@ -153,11 +156,13 @@ impl Sheet {
 
     pub(super) fn small_added(&mut self, key: &[u8], value: &[u8]) {
         self.small += 1;
+        self.small_sum = self.small_sum.wrapping_add(u64::from(crc_of(value)));
         self.bytes += (key.len() + value.len()) as u64;
     }
 
     pub(super) fn small_dropped(&mut self, key: &[u8], value: &[u8]) {
         self.small = self.small.wrapping_sub(1);
+        self.small_sum = self.small_sum.wrapping_sub(u64::from(crc_of(value)));
         self.bytes = self.bytes.saturating_sub((key.len() + value.len()) as u64);
     }
 }
@@ -183,8 +188,8 @@ mod tests {
         }
 
         #[test]
-        fn a_sheet_comes_back(a: u64, t: u64, records: u64, sum: u64, small: u64, bytes: u64) {
-            let sheet = Sheet { applied: (LogIndex(a), Term(t)), records, sum, small, bytes };
+        fn a_sheet_comes_back(a: u64, t: u64, records: u64, sum: u64, small: u64, small_sum: u64, bytes: u64) {
+            let sheet = Sheet { applied: (LogIndex(a), Term(t)), records, sum, small, small_sum, bytes };
             prop_assert_eq!(Sheet::decode(&sheet.encode()).unwrap(), sheet);
         }
 

@@ -11,6 +11,7 @@ mod build;
 mod contain;
 mod defrag;
 mod format;
+mod source;
 mod space;
 mod store;
 mod view;
@@ -53,6 +54,9 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Bytes that must stay free on the disk: with less, nothing is committed and [`TablesHandle::space`] says so.
     pub reserve_bytes: u64,
+    /// Files up to this size are checked wholly at every start, every page; it takes some 1.5 ms per MiB. Larger ones
+    /// rely on the checksum of every record, and on count and sum when all are read.
+    pub check_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -62,6 +66,7 @@ impl Default for Options {
             flush_bytes: 8 << 20,
             cache_bytes: 64 << 20,
             reserve_bytes: 32 << 20,
+            check_bytes_max: 32 << 20,
         }
     }
 }
@@ -110,8 +115,10 @@ impl RedbTables {
             _ => {}
         }
         let gate = Arc::new(SpaceGate::new(atomic::parent_of(path), options.reserve_bytes));
-        let store = Arc::new(Store::open(path, options.cache_bytes, gate.clone())?);
-        let shared = Arc::new(Shared::new(Base::new(&store)?, options, gate)?);
+        let store = Arc::new(Store::open(path, &options, gate.clone())?);
+        let base = Base::new(&store)?;
+        base.check_small()?;
+        let shared = Arc::new(Shared::new(base, options, gate)?);
         let writer = Writer::new(shared.clone());
         let thread = thread::Builder::new()
             .name("tables-write".into())

@@ -24,14 +24,12 @@ use redb::{
 };
 
 use super::{
+    Options,
     contain::{contain, damaged, io as io_fault, quiet},
     format::{self, ABOUT, HISTORY, KEY_LEN, SHEET_KEY, SMALL, Sheet},
     space::SpaceGate,
 };
 use crate::atomic;
-
-/// Files up to this size are checked wholly at every start: it takes less than 50 ms.
-const CHECKED_BYTES_MAX: u64 = 32 << 20;
 
 /// An open redb file.
 pub(super) struct Store {
@@ -50,7 +48,7 @@ impl Store {
     }
 
     /// Opens an existing file; `gate` makes its writes wait for room instead of failing.
-    pub(super) fn open(path: &Path, cache_bytes: usize, gate: Arc<SpaceGate>) -> Result<Self, TableFault> {
+    pub(super) fn open(path: &Path, options: &Options, gate: Arc<SpaceGate>) -> Result<Self, TableFault> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => damaged(path, "the file is missing"),
             _ => io_fault(path, e),
@@ -59,7 +57,7 @@ impl Store {
         if len == 0 {
             return Err(damaged(path, "the file is empty"));
         }
-        let store = Self::begin(path, file, cache_bytes, len <= CHECKED_BYTES_MAX, Some(gate))?;
+        let store = Self::begin(path, file, options.cache_bytes, len <= options.check_bytes_max, Some(gate))?;
         store.patient.store(true, Ordering::Relaxed);
         Ok(store)
     }
@@ -184,7 +182,32 @@ impl Base {
         Ok(HistoryReader { base: self, range, whole: whole.then(Sheet::default) })
     }
 
-    /// Visits a small bucket in key order, until `visit` says `false`.
+    /// Reads all small buckets and compares count and sum with the sheet.
+    pub(super) fn check_small(&self) -> Result<(), TableFault> {
+        let path = self.store.path();
+        let met = contain(path, || {
+            let mut met = Sheet::default();
+            for row in self.small.iter()? {
+                let (key, value) = row?;
+                let (key, value) = (key.value(), value.value());
+                if let Err(e) = format::open(key, value) {
+                    return Ok(Err(e));
+                }
+                met.small_added(key, value);
+            }
+            Ok(Ok(met))
+        })?
+        .map_err(|e| damaged(path, format!("a small bucket: {e}")))?;
+        if (met.small, met.small_sum) == (self.sheet.small, self.sheet.small_sum) {
+            return Ok(());
+        }
+        Err(damaged(
+            path,
+            format!("{} rows of small buckets were written, but {} other ones are there", self.sheet.small, met.small),
+        ))
+    }
+
+    /// Visits a small bucket in key order.
     pub(super) fn bucket(&self, bucket: Bucket, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), TableFault> {
         let number = format::bucket_number(bucket);
         let (low, high) = ([number], [number + 1]);
@@ -192,14 +215,20 @@ impl Base {
         let mut range = contain(path, || {
             Ok(self.small.range::<&[u8]>((Bound::Included(&low[..]), Bound::Excluded(&high[..])))?)
         })?;
-        while let Some((key, value)) = contain(path, || Ok(range.next().transpose()?))? {
-            let (key, value) = (key.value(), value.value());
-            match format::open(key, value) {
-                Ok(value) => visit(&key[1..], value),
-                Err(e) => return Err(damaged(path, format!("bucket {}: {e}", bucket.name()))),
+        loop {
+            // Also taking a value out of its page may panic, where the page lies about its length.
+            let row = contain(path, || {
+                Ok(range.next().transpose()?.map(|(key, value)| {
+                    let (key, value) = (key.value(), value.value());
+                    format::open(key, value).map(|value| (key.to_vec(), value.to_vec()))
+                }))
+            })?;
+            match row {
+                None => return Ok(()),
+                Some(Ok((key, value))) => visit(&key[1..], &value),
+                Some(Err(e)) => return Err(damaged(path, format!("bucket {}: {e}", bucket.name()))),
             }
         }
-        Ok(())
     }
 
     fn damaged_at(&self, at: Position, what: impl std::fmt::Display) -> TableFault {

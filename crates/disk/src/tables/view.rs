@@ -88,7 +88,7 @@ impl View {
         self.scan(Position::default(), POSITION_MAX, visit)
     }
 
-    fn oldest_first(&self) -> impl Iterator<Item = (&Arc<Buffer>, Mark)> {
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = (&Arc<Buffer>, Mark)> {
         self.frozen.iter().map(|b| (b, b.mark())).chain([(&self.active, self.mark)])
     }
 
