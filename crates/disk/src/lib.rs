@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod bbolt;
 pub mod datadir;
+pub mod etcd;
 pub mod lock;
 pub mod snapshot;
 pub mod tables;

@@ -6,8 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use eyrie_state::Bucket;
-use eyrie_state::record::{self, parse_position_key};
+use eyrie_state::record::{
+    self, LeaseRow, META_COMPACT_FINISHED, META_COMPACT_SCHEDULED, parse_position_key, position_key,
+};
+use eyrie_state::{Bucket, Position, parse_member_json, parse_member_key};
 use sha2::{Digest, Sha256};
 
 use super::HASH_LEN;
@@ -159,7 +161,36 @@ impl SnapshotFile {
                 return Err(SnapshotFault::Foreign(format!("bucket {name:?} is unknown")));
             }
         }
-        self.history(&mut |_, _, _| Ok(()))
+        self.check_rows()?;
+        let mut last = Position::default();
+        self.history(&mut |at, tombstone, _| {
+            if at <= last || at.main == 0 {
+                let (name, len) = position_key(at, tombstone);
+                return Err(record_fault(&name[..len], "its revision is not above the one before"));
+            }
+            last = at;
+            Ok(())
+        })
+    }
+
+    /// Rows of small buckets that a member must understand to start.
+    fn check_rows(&self) -> Result<(), SnapshotFault> {
+        for bucket in [Bucket::Lease, Bucket::Alarm, Bucket::Members, Bucket::MembersRemoved, Bucket::Meta] {
+            for (key, value) in self.small(bucket)? {
+                check_row(bucket, &key, &value).map_err(|what| {
+                    SnapshotFault::Foreign(format!("bucket {}, row {}: {what}", bucket.name(), key.escape_ascii()))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file has users and roles that are enforced.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when the file changes or fails under us.
+    pub fn auth_enabled(&self) -> Result<bool, SnapshotFault> {
+        Ok(self.database.get(Bucket::Auth.name().as_bytes(), record::AUTH_ENABLED)?.is_some_and(|v| v.as_ref() == [1]))
     }
 
     /// Visits the records of bucket `key` in order.
@@ -168,7 +199,7 @@ impl SnapshotFile {
     /// The visitor's, or [`SnapshotFault`] when a record makes no sense.
     pub fn history<E: From<SnapshotFault>>(
         &self,
-        visit: &mut dyn FnMut(eyrie_state::Position, bool, Bytes) -> Result<(), E>,
+        visit: &mut dyn FnMut(Position, bool, Bytes) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(mut cursor) = self.database.bucket(b"key").map_err(SnapshotFault::from)? else { return Ok(()) };
         while let Some((name, record)) = cursor.next_pair().map_err(SnapshotFault::from)? {
@@ -195,6 +226,20 @@ impl SnapshotFile {
         }
         Ok(pairs)
     }
+}
+
+fn check_row(bucket: Bucket, key: &[u8], value: &[u8]) -> Result<(), String> {
+    let sound = match bucket {
+        Bucket::Lease => LeaseRow::decode(value).is_ok_and(|row| row.id.0 != 0 && LeaseRow::key(row.id) == key),
+        Bucket::Alarm => record::parse_alarm_key(key).is_ok(),
+        Bucket::Members => parse_member_key(key) == Some(parse_member_json(value)?.id),
+        Bucket::MembersRemoved => parse_member_key(key).is_some(),
+        Bucket::Meta if key == META_COMPACT_SCHEDULED || key == META_COMPACT_FINISHED => {
+            parse_position_key(value).is_some()
+        }
+        _ => true,
+    };
+    if sound { Ok(()) } else { Err("it is not what etcd writes there".into()) }
 }
 
 /// A record without a single byte: upstream's `--bump-revision` leaves one, to lift the revision. It is no pair.

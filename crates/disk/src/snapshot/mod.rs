@@ -7,12 +7,19 @@
 
 mod export;
 mod file;
+mod hash;
 mod hashkv;
+mod lay;
+mod restore;
 mod source;
 
 pub use export::{Export, ExportFault};
 pub use file::{SnapshotFault, SnapshotFile, Status};
+pub use hash::hash_all;
 pub use hashkv::{HashFault, HashKv};
+pub use lay::LayFault;
+pub(crate) use lay::{Edits, finish, load_tables};
+pub use restore::{RestoreTarget, Restored, restore};
 pub use source::Source;
 
 /// Length of the SHA-256 at a snapshot's end.

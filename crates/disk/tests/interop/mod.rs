@@ -59,9 +59,7 @@ impl Etcd {
         let peer_url = format!("http://127.0.0.1:{}", b.local_addr().unwrap().port());
         drop((a, b));
         let log = std::fs::File::create(dir.with_extension("log")).unwrap();
-        let child = Command::new("timeout")
-            .arg("300")
-            .arg(peer("etcd"))
+        let child = Command::new(peer("etcd"))
             .args(["--data-dir", dir.to_str().unwrap(), "--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client, "--listen-peer-urls", &peer_url])
             .args(["--initial-advertise-peer-urls", &peer_url])
@@ -102,13 +100,34 @@ impl Etcd {
         (answer["hash"].as_u64().unwrap() as u32, answer["compact_revision"].as_i64().unwrap_or(0))
     }
 
+    /// Runs a transaction, given as etcdctl's standard input.
+    pub fn txn(&self, text: &str) {
+        use std::io::Write;
+        let mut child = Command::new(peer("etcdctl"))
+            .args(["--endpoints", &self.client, "txn"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "txn {text:?}");
+    }
+
+    /// Ends it as a power cut would: what it did not write by then is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        let _ = self.child.wait();
+    }
+
     /// Asks it to end, and waits.
     pub fn stop(mut self) {
         self.terminate();
     }
 
     fn terminate(&mut self) {
-        // timeout(1) passes the signal on
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }

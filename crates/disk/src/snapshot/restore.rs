@@ -1,0 +1,66 @@
+//! Restore: a snapshot file becomes the data directory of one member of a new cluster.
+//!
+//! Kept from the file: keys with their history, leases, alarms, users and roles, compaction marks, cluster version.
+//! New: members, ids, the log.
+
+use std::path::Path;
+
+use eyrie_raft::{HardState, LogStart, Membership};
+use eyrie_state::{LogIndex, Member, Term};
+
+use super::lay::{Edits, finish, load_tables};
+use super::{LayFault, SnapshotFile};
+use crate::datadir::{DataDir, Identity};
+
+/// A new cluster's log begins in this term, as upstream's does.
+const FIRST_TERM: u64 = 1;
+
+/// What a restore shall make.
+#[derive(Debug, Clone)]
+pub struct RestoreTarget<'a> {
+    /// Absent, empty, or left over from a restore that did not end.
+    pub data_dir: &'a Path,
+    /// Where the log goes, if not into the data directory.
+    pub wal_dir: Option<&'a Path>,
+    /// The member whose directory it is.
+    pub identity: Identity,
+    /// All members of the new cluster.
+    pub members: Vec<Member>,
+    /// How far the revision is lifted over the file's; everything up to there is then marked as compacted. 0: not.
+    pub bump_revision: u64,
+}
+
+/// What a restore has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Records of history, read back and compared with the file.
+    pub records: u64,
+    /// Revision of the last one.
+    pub revision: i64,
+    /// The file has authentication switched on.
+    pub auth_enabled: bool,
+}
+
+/// Writes the data directory. The file was checked by [`SnapshotFile::open`]; its records are checked here, before
+/// anything is written.
+///
+/// The same file and cluster give every member the same log position, so that they agree from the first moment.
+///
+/// # Errors
+/// [`LayFault`]; the data directory is then as it was, or marked unfinished.
+pub fn restore(file: &SnapshotFile, target: RestoreTarget<'_>) -> Result<Restored, LayFault> {
+    file.check_content()?;
+    let auth_enabled = file.auth_enabled()?;
+    let mut voters: Vec<u64> = target.members.iter().map(|member| member.id.0).collect();
+    voters.sort_unstable();
+    let start = LogStart {
+        index: voters.len() as u64,
+        term: FIRST_TERM,
+        membership: Membership { voters, learners: Vec::new() },
+    };
+    let dir = DataDir::create(target.data_dir, target.wal_dir, target.identity)?;
+    let edits = Edits { members: Some(target.members), forget_removed: true, bump_revision: target.bump_revision };
+    let tally = load_tables(&dir, file, &edits, (LogIndex(start.index), Term(start.term)))?;
+    finish(&dir, &start, &HardState { term: start.term, vote: 0, commit: start.index })?;
+    Ok(Restored { records: tally.records, revision: tally.revision, auth_enabled })
+}
