@@ -5,6 +5,7 @@
 
 mod bbolt;
 mod command;
+mod etcd_wal;
 mod faulty;
 mod records;
 mod scratch;
@@ -37,6 +38,7 @@ pub const ALL: &[Target] = &[
     wal::TARGET,
     bbolt::TARGET,
     snapshot::TARGET,
+    etcd_wal::TARGET,
     wire::PROTOBUF,
     wire::JSON,
 ];
