@@ -1,0 +1,88 @@
+//! What went wrong with a call, in the two ways etcd's client words it.
+
+use tonic::{Code, Status};
+
+/// Why a call has no answer.
+#[derive(Clone, Debug)]
+pub(crate) enum CallError {
+    /// The deadline passed; with the last trouble of connecting, when that was the reason.
+    Deadline(Option<String>),
+    /// The server refused.
+    Status(Status),
+    /// The client could not begin (bad certificate, bad address).
+    Local(String),
+}
+
+impl CallError {
+    /// The server's code, when there is one.
+    pub(crate) fn code(&self) -> Option<Code> {
+        match self {
+            CallError::Status(status) => Some(status.code()),
+            CallError::Deadline(_) | CallError::Local(_) => None,
+        }
+    }
+
+    /// The server's own words, when it spoke.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            CallError::Status(status) => status.message(),
+            CallError::Deadline(_) => "context deadline exceeded",
+            CallError::Local(text) => text,
+        }
+    }
+
+    /// As a log line carries it: `rpc error: code = … desc = …`.
+    pub(crate) fn wire_text(&self) -> String {
+        match self {
+            CallError::Deadline(Some(trouble)) => {
+                format!(
+                    "rpc error: code = DeadlineExceeded desc = latest balancer error: last connection error: {trouble}"
+                )
+            }
+            CallError::Deadline(None) => "rpc error: code = DeadlineExceeded desc = context deadline exceeded".into(),
+            CallError::Status(status) => {
+                format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
+            }
+            CallError::Local(text) => text.clone(),
+        }
+    }
+
+    /// As a person reads it: etcd's own errors bare, foreign ones with their code.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            CallError::Deadline(_) => "context deadline exceeded".into(),
+            CallError::Status(status) if status.message().starts_with("etcdserver: ") => status.message().into(),
+            CallError::Status(_) => self.wire_text(),
+            CallError::Local(text) => text.clone(),
+        }
+    }
+}
+
+/// gRPC's name of a code as Go prints it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+impl From<CallError> for crate::exit::Failure {
+    fn from(error: CallError) -> crate::exit::Failure {
+        crate::exit::Failure::error(error.text())
+    }
+}
