@@ -1,6 +1,6 @@
 //! Shape: what a request must look like before it may enter the log. For the border; needs no state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -84,8 +84,12 @@ fn keys(keys: &KeyRange) -> Result<(), Refusal> {
 /// What one branch changes.
 #[derive(Default)]
 struct Changes<'a> {
-    puts: BTreeSet<&'a [u8]>,
+    /// The keys it puts, and whether the put keeps something of the pair before it.
+    puts: BTreeMap<&'a [u8], bool>,
+    /// Deletes that no put may touch.
     deletes: Deletes,
+    /// Deletes without an end: a put may follow them, as upstream has it, unless it keeps something.
+    endless: Deletes,
 }
 
 /// Deletes as disjoint spans by their first key; `None`: no end.
@@ -95,57 +99,64 @@ struct Deletes(BTreeMap<Bytes, Option<Bytes>>);
 /// Gathers what a list of operations changes.
 ///
 /// The two branches of a nested transaction may put the same key, since only one runs; anything else that changes a
-/// key twice is refused. Deletes of nested transactions count from their place on, as upstream has it.
+/// key twice is refused. Deletes of nested transactions count from their place on, as upstream has it. Upstream does
+/// not see an overlap with a delete that has no end (clear all, then put), so clients may rely on it; only where it
+/// would crash on that, the transaction is refused here.
 fn changes(ops: &[Op]) -> Result<Changes<'_>, Refusal> {
     let mut all = Changes::default();
     for op in ops {
         if let Op::DeleteRange(delete) = op {
-            all.deletes.add(&delete.keys);
+            all.delete(&delete.keys);
         }
     }
     for op in ops {
         let Op::Txn(nested) = op else { continue };
         let success = changes(&nested.success)?;
         let failure = changes(&nested.failure)?;
-        for key in success.puts.union(&failure.puts) {
-            if all.puts.contains(key) || all.deletes.cover(key) {
-                return Err(Refusal::DuplicateKey);
-            }
+        for (key, keeps) in success.puts.iter().chain(&failure.puts) {
+            all.may_put(key, *keeps)?;
         }
-        all.puts.extend(success.puts.union(&failure.puts));
-        for (from, to) in success.deletes.0.into_iter().chain(failure.deletes.0) {
-            all.deletes.insert(from, to);
+        for branch in [success, failure] {
+            for (key, keeps) in branch.puts {
+                *all.puts.entry(key).or_default() |= keeps;
+            }
+            branch.deletes.0.into_iter().for_each(|(from, to)| all.deletes.insert(from, to));
+            branch.endless.0.into_iter().for_each(|(from, to)| all.endless.insert(from, to));
         }
     }
     for op in ops {
         let Op::Put(put) = op else { continue };
-        if !all.puts.insert(&put.key) || all.deletes.cover(&put.key) {
-            return Err(Refusal::DuplicateKey);
-        }
+        let keeps = put.ignore_value || put.ignore_lease;
+        all.may_put(&put.key, keeps)?;
+        all.puts.insert(&put.key, keeps);
     }
     Ok(all)
 }
 
-impl Deletes {
-    fn add(&mut self, keys: &KeyRange) {
+impl Changes<'_> {
+    fn delete(&mut self, keys: &KeyRange) {
         match keys {
-            KeyRange::From(first) => self.insert(first.clone(), None),
-            KeyRange::Span(first, end) if first < end => self.insert(first.clone(), Some(end.clone())),
-            // An empty span deletes nothing, yet upstream counts its first key.
-            KeyRange::One(first) | KeyRange::Span(first, _) => {
-                let end = [&first[..], &[0]].concat();
-                self.insert(first.clone(), Some(end.into()));
-            }
+            KeyRange::One(key) => self.deletes.insert(key.clone(), Some([&key[..], &[0]].concat().into())),
+            KeyRange::Span(from, to) if from < to => self.deletes.insert(from.clone(), Some(to.clone())),
+            KeyRange::Span(..) => {}
+            KeyRange::From(from) => self.endless.insert(from.clone(), None),
         }
     }
 
+    fn may_put(&self, key: &[u8], keeps: bool) -> Result<(), Refusal> {
+        let twice = self.puts.contains_key(key) || self.deletes.cover(key) || (keeps && self.endless.cover(key));
+        if twice { Err(Refusal::DuplicateKey) } else { Ok(()) }
+    }
+}
+
+impl Deletes {
     fn insert(&mut self, mut from: Bytes, mut to: Option<Bytes>) {
         let reaches = |end: &Option<Bytes>, key: &Bytes| end.as_ref().is_none_or(|end| end >= key);
         // Swallow the span that begins before and reaches here, then all that begin inside.
-        if let Some((first, end)) = self.0.range(..=from.clone()).next_back() {
-            if reaches(end, &from) {
-                from = first.clone();
-            }
+        if let Some((first, end)) = self.0.range(..=from.clone()).next_back()
+            && reaches(end, &from)
+        {
+            from = first.clone();
         }
         while let Some((first, end)) = self.0.range(from.clone()..).next() {
             if !reaches(&to, first) {
@@ -202,11 +213,21 @@ mod tests {
         assert_eq!(of(vec![p("b"), d("a", "c")]), DUPLICATE);
         assert_eq!(of(vec![d("a", "c"), p("b")]), DUPLICATE);
         assert_eq!(of(vec![d("a", "c"), p("c")]), Ok(()));
-        assert_eq!(of(vec![d("b", "\0"), p("c")]), DUPLICATE);
         assert_eq!(of(vec![d("b", "\0"), p("a")]), Ok(()));
         assert_eq!(of(vec![d("a", "c"), d("b", "d"), d("b", "")]), Ok(()));
         assert_eq!(of(vec![d("x", "y"), d("a", "c"), d("b", "e"), d("g", "h"), p("d")]), DUPLICATE);
         assert_eq!(of(vec![d("x", "y"), d("a", "c"), d("b", "e"), d("g", "h"), p("e"), p("f")]), Ok(()));
+    }
+
+    #[test]
+    fn a_put_may_follow_a_delete_without_end_unless_it_keeps_something() {
+        let keep = |text| Op::Put(Put { key: key(text), ignore_value: true, ..Put::default() });
+        assert_eq!(of(vec![d("b", "\0"), p("c")]), Ok(()));
+        assert_eq!(of(vec![d("b", "\0"), keep("c")]), DUPLICATE);
+        assert_eq!(of(vec![d("b", "\0"), nested(vec![keep("c")], vec![p("c")])]), DUPLICATE);
+        assert_eq!(of(vec![nested(vec![d("b", "\0")], vec![]), keep("c")]), DUPLICATE);
+        assert_eq!(of(vec![d("b", "\0"), keep("a")]), Ok(()));
+        assert_eq!(of(vec![d("c", "a"), p("c"), p("b")]), Ok(()));
     }
 
     #[test]

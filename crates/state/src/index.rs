@@ -15,7 +15,7 @@ use crate::command::KeyRange;
 mod bulk;
 mod history;
 
-pub(crate) use bulk::Bulk;
+pub(crate) use bulk::{Bulk, Extra};
 pub(crate) use history::{Compacted, History, LeaseSlot, Live, Mark};
 
 /// All keys with their histories, in key order.

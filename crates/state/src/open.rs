@@ -6,9 +6,9 @@ use crate::cluster::{Cluster, parse_member_json, parse_member_key};
 use crate::compaction::Compaction;
 use crate::halt::Halt;
 use crate::ids::{LeaseId, Position, Revision};
-use crate::index::{Bulk, Mark};
+use crate::index::{Bulk, Extra, Mark};
 use crate::lease::Leases;
-use crate::record::{self, LeaseRow, parse_alarm_key, parse_position_key};
+use crate::record::{self, LeaseRow, RecordView, parse_alarm_key, parse_position_key};
 use crate::state::State;
 use crate::tables::{Bucket, Records, TableFault, Tables};
 
@@ -52,11 +52,9 @@ fn load_history(records: &impl Records) -> Result<Bulk, Halt> {
         let ordered = at.main > 0 && bulk.last().is_none_or(|last| last < at);
         match record::view(bytes) {
             Ok(view) if ordered => {
-                let (mark, lease) = match tombstone {
-                    true => (Mark::tombstone(at), LeaseId(0)),
-                    false => (Mark::live(at), view.lease),
-                };
-                bulk.add(&bytes[view.key], mark, view.create_revision, view.version, lease);
+                let mark = if tombstone { Mark::tombstone(at) } else { Mark::live(at) };
+                let RecordView { create_revision: create, version, lease, key, .. } = view;
+                bulk.add(&bytes[key], mark, Extra { create, version, lease });
             }
             Ok(_) => wrong = Some((at, "its revision is not larger than the one before it")),
             Err(what) => wrong = Some((at, what)),

@@ -123,10 +123,11 @@ pub(crate) fn put_is_possible<T: Tables>(state: &State<T>, put: &Put) -> Result<
     Ok(())
 }
 
-/// Inside a transaction a negative revision is not "now", as it is outside.
+/// Inside a transaction a negative revision is compacted, not "now" as it is outside; 0 is "now" in both.
 fn range_is_possible<T: Tables>(state: &State<T>, range: &Range) -> Result<(), Refusal> {
+    let line = state.compacted().unwrap_or(Revision(-1));
     match range.revision {
-        Some(revision) if revision.0 < state.compacted().map_or(-1, |line| line.0) => Err(Refusal::Compacted),
+        Some(revision) if revision.0 < 0 && revision < line => Err(Refusal::Compacted),
         revision => state.readable(revision).map(drop),
     }
 }

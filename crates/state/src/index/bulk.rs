@@ -12,33 +12,44 @@ use super::{History, KeyIndex, LeaseSlot, Mark};
 pub(crate) struct Bulk {
     names: Vec<u8>,
     found: Vec<Found>,
+    /// What records say beyond their position, where it is not what a first put says. Ascending by number.
+    extras: Vec<(usize, Extra)>,
     common: Option<usize>,
     sorted: bool,
 }
 
+/// One record; its number is its place in the order of positions.
 struct Found {
     name_at: usize,
-    name_len: usize,
+    name_len: u32,
     mark: Mark,
-    create: i64,
-    version: i64,
-    lease: LeaseId,
+}
+
+/// What a record says of its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extra {
+    pub(crate) create: i64,
+    pub(crate) version: i64,
+    pub(crate) lease: LeaseId,
 }
 
 impl Bulk {
     /// Takes one record; they come in the order of their positions.
-    pub(crate) fn add(&mut self, name: &[u8], mark: Mark, create: i64, version: i64, lease: LeaseId) {
+    pub(crate) fn add(&mut self, name: &[u8], mark: Mark, extra: Extra) {
         match (self.common, self.found.last()) {
             (Some(common), Some(last)) => {
-                let last = &self.names[last.name_at..][..last.name_len];
-                self.common = Some(common_len(&last[..common], name));
-                self.sorted &= last <= name;
+                let last = self.name(last);
+                (self.common, self.sorted) = (Some(common_len(&last[..common], name)), self.sorted && last <= name);
             }
             _ => (self.common, self.sorted) = (Some(name.len()), true),
         }
+        if extra != Extra::of_first_put(mark) {
+            self.extras.push((self.found.len(), extra));
+        }
         let name_at = self.names.len();
         self.names.extend_from_slice(name);
-        self.found.push(Found { name_at, name_len: name.len(), mark, create, version, lease });
+        let name_len = u32::try_from(name.len()).expect("a record fits into memory");
+        self.found.push(Found { name_at, name_len, mark });
     }
 
     /// The newest position that was added.
@@ -52,21 +63,23 @@ impl Bulk {
         let mut live = 0;
         let mut marks: Vec<Mark> = Vec::new();
         let mut keys = Vec::with_capacity(order.len());
-        for (place, &(_, number)) in order.iter().enumerate() {
+        for (place, &(head, number)) in order.iter().enumerate() {
             let found = &self.found[number];
             let name = self.name(found);
             marks.push(found.mark);
-            let more = order.get(place + 1).is_some_and(|&(_, next)| self.name(&self.found[next]) == name);
-            if more {
+            let next = order.get(place + 1).filter(|(next, _)| *next == head);
+            if next.is_some_and(|&(_, next)| self.name(&self.found[next]) == name) {
                 continue;
             }
+            let Extra { create, version, lease } = self.extra(number, found.mark);
             let is_live = !found.mark.tombstone;
             live += usize::from(is_live);
-            let lease = if is_live && found.lease != LeaseId(0) { attach(found.lease, name) } else { None };
-            keys.push((Box::from(name), History::rebuilt(&marks, found.create, found.version, lease)));
+            let slot = if is_live && lease != LeaseId(0) { attach(lease, name) } else { None };
+            keys.push((Box::from(name), History::rebuilt(&marks, create, version, slot)));
             marks.clear();
         }
         drop(order);
+        drop(self);
         KeyIndex { keys: keys.into_iter().collect(), live }
     }
 
@@ -91,7 +104,20 @@ impl Bulk {
     }
 
     fn name(&self, found: &Found) -> &[u8] {
-        &self.names[found.name_at..][..found.name_len]
+        &self.names[found.name_at..][..found.name_len as usize]
+    }
+
+    fn extra(&self, number: usize, mark: Mark) -> Extra {
+        match self.extras.binary_search_by_key(&number, |(number, _)| *number) {
+            Ok(at) => self.extras[at].1,
+            Err(_) => Extra::of_first_put(mark),
+        }
+    }
+}
+
+impl Extra {
+    fn of_first_put(mark: Mark) -> Self {
+        Self { create: mark.main, version: 1, lease: LeaseId(0) }
     }
 }
 
@@ -110,7 +136,7 @@ mod tests {
         for (main, name) in (2..).zip(names) {
             let at = Position { main, sub: 0 };
             let mark = if main == 5 { Mark::tombstone(at) } else { Mark::live(at) };
-            bulk.add(name, mark, main, 1, LeaseId(0));
+            bulk.add(name, mark, Extra::of_first_put(mark));
         }
         let index = bulk.build(|_, _| None);
         let keys: Vec<_> = index.all().map(|(key, history)| (key, history.live().map(|l| l.at.main))).collect();

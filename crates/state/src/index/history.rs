@@ -158,10 +158,11 @@ impl History {
         }
         if now > 0 {
             many.marks.shrink_to_fit();
-            if let ([_], Some(live)) = (&many.marks[..], many.live()) {
-                if live.version == 1 && live.create == live.at.main {
-                    *self = Self::once(Mark::live(live.at), live.lease);
-                }
+            if let ([_], Some(live)) = (&many.marks[..], many.live())
+                && live.version == 1
+                && live.create == live.at.main
+            {
+                *self = Self::once(Mark::live(live.at), live.lease);
             }
         }
         Compacted::Kept

@@ -132,13 +132,15 @@ impl Registry {
     pub fn matches(&self, events: &[Event]) -> SmallVec<[Match; 4]> {
         if let [event] = events {
             let mut out = SmallVec::new();
-            self.groups_of(event, &mut |group| out.push(Match { group, events: SmallVec::from_elem(0, 1) }));
+            self.groups_of(&event.kv.key, event.delete, &mut |group| {
+                out.push(Match { group, events: SmallVec::from_elem(0, 1) });
+            });
             out.sort_unstable_by_key(|found: &Match| found.group);
             return out;
         }
         let mut pairs: Vec<(GroupId, u32)> = Vec::new();
         for (place, event) in events.iter().enumerate() {
-            self.groups_of(event, &mut |group| pairs.push((group, place as u32)));
+            self.groups_of(&event.kv.key, event.delete, &mut |group| pairs.push((group, place as u32)));
         }
         pairs.sort_unstable();
         pairs
@@ -147,18 +149,19 @@ impl Registry {
             .collect()
     }
 
-    fn groups_of(&self, event: &Event, found: &mut impl FnMut(GroupId)) {
+    /// The groups that want a change of this key, of this kind, in no particular order but always the same.
+    pub fn groups_of(&self, key: &[u8], delete: bool, found: &mut impl FnMut(GroupId)) {
         let mut filtered = |groups: &Groups| {
             for &id in groups {
-                if self.interest(id).filters().pass(event.delete) {
+                if self.interest(id).filters().pass(delete) {
                     found(id);
                 }
             }
         };
-        if let Some(groups) = self.exact.get(&event.kv.key) {
+        if let Some(groups) = self.exact.get(key) {
             filtered(groups);
         }
-        self.spans.holding(&event.kv.key, &mut filtered);
+        self.spans.holding(key, &mut filtered);
     }
 
     fn group_mut(&mut self, id: GroupId) -> &mut Group {

@@ -9,7 +9,7 @@ use eyrie_state::*;
 use parse::Said;
 
 /// A state in a conversation.
-pub struct Talk {
+pub(crate) struct Talk {
     state: Option<State<MemTables>>,
 }
 
@@ -21,7 +21,7 @@ impl Default for Talk {
 
 impl Talk {
     /// Says one line and returns the answer: zero or more lines, each ended.
-    pub fn say(&mut self, line: &str) -> String {
+    pub(crate) fn say(&mut self, line: &str) -> String {
         match parse::said(line) {
             Said::Command(command) => self.command(command),
             Said::Get(range) => self.get(&range),

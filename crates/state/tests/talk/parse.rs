@@ -4,7 +4,7 @@ use bytes::Bytes;
 use eyrie_state::*;
 
 /// What a line says.
-pub enum Said {
+pub(crate) enum Said {
     Command(Command),
     Get(Range),
     Read(Txn),
@@ -19,7 +19,7 @@ pub enum Said {
 }
 
 /// Parses one line; words are parted by blanks, `""` is the empty word, `\0` the zero byte.
-pub fn said(line: &str) -> Said {
+pub(crate) fn said(line: &str) -> Said {
     let mut words = Words { line, words: line.split_whitespace().collect(), at: 0 };
     let said = match words.next() {
         "get" => Said::Get(words.range()),
@@ -256,7 +256,7 @@ impl<'a> Words<'a> {
 }
 
 /// A read of all that is there.
-pub fn whole(keys: KeyRange) -> Range {
+pub(crate) fn whole(keys: KeyRange) -> Range {
     Range {
         keys,
         limit: 0,
