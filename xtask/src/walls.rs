@@ -86,6 +86,7 @@ const WALLS: &[Wall] = &[
             "serde_json",
             "sha1",
             "smallvec",
+            "smallvec",
             "socket2",
             "thiserror",
             "tokio",
