@@ -236,12 +236,16 @@ fn read(pairs: &Pairs, range: &Range) -> RangeAnswer {
 struct Pair {
     worn: State<MemTables>,
     fresh: State<MemTables>,
+    /// What a crash would leave of the worn one's tables.
+    durable: MemTables,
+    /// The log, with what was answered.
+    log: Vec<(Command, Applied)>,
 }
 
 impl Pair {
     fn new() -> Self {
         let open = || State::open(MemTables::default()).unwrap();
-        Self { worn: open(), fresh: open() }
+        Self { worn: open(), fresh: open(), durable: MemTables::default(), log: Vec::new() }
     }
 
     fn apply(&mut self, command: &Command) -> Applied {
@@ -249,7 +253,18 @@ impl Pair {
         let worn = self.worn.apply(index, Term(1), command.clone()).unwrap();
         let fresh = self.fresh.apply(index, Term(1), command.clone()).unwrap();
         assert_eq!(worn, fresh, "two states that heard the same say the same");
+        self.log.push((command.clone(), worn.clone()));
         worn
+    }
+
+    /// Falls back to older tables, and applies again what the log has beyond them.
+    fn crash(&mut self) {
+        self.worn = State::open(self.durable.clone()).unwrap();
+        let applied = self.worn.applied().0.0;
+        for (index, (command, answer)) in (1..).zip(&self.log).skip(applied as usize) {
+            let again = self.worn.apply(LogIndex(index), Term(1), command.clone()).unwrap();
+            assert_eq!(&again, answer, "a command does the same when it is applied again after a crash");
+        }
     }
 
     fn reopen(&mut self) {
@@ -305,6 +320,8 @@ enum Happening {
     Get(Range),
     Step(usize),
     Reopen,
+    Flush,
+    Crash,
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
@@ -384,6 +401,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => range().prop_map(Happening::Get),
         4 => (1..4usize).prop_map(Happening::Step),
         1 => Just(Happening::Reopen),
+        2 => Just(Happening::Flush),
+        1 => Just(Happening::Crash),
     ]
 }
 
@@ -416,6 +435,8 @@ proptest! {
                     prop_assert!(before || progress == Progress::default());
                 }
                 Happening::Reopen => pair.reopen(),
+                Happening::Flush => pair.durable = pair.worn.tables().clone(),
+                Happening::Crash => pair.crash(),
             }
         }
         pair.compare(&model);
