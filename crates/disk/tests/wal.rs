@@ -17,7 +17,7 @@ fn start(index: u64, term: u64) -> LogStart {
 }
 
 fn entry(index: u64, term: u64, len: usize) -> Entry {
-    let kind = if index % 5 == 0 { EntryKind::Membership } else { EntryKind::Normal };
+    let kind = if index.is_multiple_of(5) { EntryKind::Membership } else { EntryKind::Normal };
     let data = (0..len).map(|i| (index as usize + i) as u8).collect::<Vec<_>>();
     Entry { index, term, kind, data: data.into() }
 }
@@ -39,8 +39,11 @@ fn open(dir: &Path) -> Result<Recovered, WalError> {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|x| x == "wal")).collect();
+    let mut found: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|x| x == "wal"))
+        .collect();
     found.sort();
     found
 }
@@ -297,10 +300,7 @@ fn replaced_missing_and_foreign_segments_are_named() {
     assert!(e.contains("does not continue"), "{e}");
     fs::write(&files[0], mine).unwrap();
 
-    assert!(matches!(
-        Wal::open(dir.path(), WalMeta { cluster: 1, member: 1 }, SMALL),
-        Err(WalError::Foreign { .. })
-    ));
+    assert!(matches!(Wal::open(dir.path(), WalMeta { cluster: 1, member: 1 }, SMALL), Err(WalError::Foreign { .. })));
     assert!(matches!(Wal::create(dir.path(), META, &start(0, 0), SMALL), Err(WalError::Exists { .. })));
 
     fs::remove_file(&files[1]).unwrap();

@@ -42,6 +42,9 @@ pub(super) enum Found {
 #[derive(Debug, Default)]
 pub(super) struct Buffer(RwLock<Steps>);
 
+/// What a small key was set to (`None`: deleted), with the number of the step.
+pub(super) type Value = (u32, Option<Bytes>);
+
 /// The steps of a buffer.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
@@ -50,7 +53,7 @@ pub(super) struct Steps {
     /// Dropped positions with the number of their drop.
     pub(super) drops: BTreeMap<Position, u32>,
     /// Values of small keys, each with the number of its step; the last one counts.
-    pub(super) small: BTreeMap<(Bucket, Bytes), Vec<(u32, Option<Bytes>)>>,
+    pub(super) small: BTreeMap<(Bucket, Bytes), Vec<Value>>,
     /// Position after the last change that had one.
     pub(super) applied: Option<(LogIndex, Term)>,
     mark: Mark,

@@ -64,7 +64,7 @@ impl Default for Options {
         Self {
             flush_interval: Duration::from_millis(100),
             flush_bytes: 8 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             reserve_bytes: 32 << 20,
             check_bytes_max: 32 << 20,
         }

@@ -330,6 +330,14 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), TableFault> {
         let shared = self.shared.clone();
+        {
+            // Asked under the lock that a stager takes after it staged: else its wake-up could be forgotten here.
+            let mut control = shared.control.lock();
+            if shared.staged_bytes() == 0 {
+                (control.urgent, control.waiting_since) = (false, None);
+                return Ok(());
+            }
+        }
         let need = shared.staged_bytes() as u64 * 2 + COMMIT_EXTRA_BYTES;
         if shared.gate.look(need).short {
             let mut control = shared.control.lock();

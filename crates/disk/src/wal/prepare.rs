@@ -46,13 +46,21 @@ pub(super) struct Preparer {
     want: u64,
     asked: Option<mpsc::Receiver<io::Result<Blank>>>,
     thread: Option<JoinHandle<()>>,
-    /// Tells the thread to give up.
-    cancel: Arc<AtomicBool>,
+    mood: Arc<Mood>,
+}
+
+/// What the thread is told while it works.
+#[derive(Debug, Default)]
+pub(super) struct Mood {
+    /// The log is being closed.
+    give_up: AtomicBool,
+    /// An append waits for the segment.
+    hurry: AtomicBool,
 }
 
 impl Preparer {
     pub(super) fn new(dir: &Path, want: u64) -> Self {
-        Self { dir: dir.to_path_buf(), want, asked: None, thread: None, cancel: Arc::default() }
+        Self { dir: dir.to_path_buf(), want, asked: None, thread: None, mood: Arc::default() }
     }
 
     /// The size that segments should have.
@@ -66,9 +74,10 @@ impl Preparer {
             return;
         }
         let (tell, asked) = mpsc::sync_channel(1);
-        let (path, want, cancel) = (self.dir.join(NEXT), self.want, self.cancel.clone());
+        self.mood.hurry.store(false, Ordering::Relaxed);
+        let (path, want, mood) = (self.dir.join(NEXT), self.want, self.mood.clone());
         let spawned = thread::Builder::new().name("wal-prepare".into()).spawn(move || {
-            let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, Some(&cancel)));
+            let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, Some(&mood)));
         });
         if let Ok(handle) = spawned {
             self.thread = Some(handle);
@@ -78,6 +87,7 @@ impl Preparer {
 
     /// The prepared segment if it holds `need` bytes; else one made now. Waits for one that is under way.
     pub(super) fn take(&mut self, need: u64) -> io::Result<Blank> {
+        self.mood.hurry.store(true, Ordering::Relaxed);
         let ready = self.asked.take().and_then(|asked| asked.recv().ok());
         self.join();
         match ready {
@@ -98,7 +108,8 @@ impl Preparer {
 
 impl Drop for Preparer {
     fn drop(&mut self) {
-        self.cancel.store(true, Ordering::Relaxed);
+        self.mood.give_up.store(true, Ordering::Relaxed);
+        self.mood.hurry.store(true, Ordering::Relaxed);
         self.join();
         let _ = fs::remove_file(self.dir.join(NEXT));
     }
@@ -106,11 +117,11 @@ impl Drop for Preparer {
 
 /// Makes a blank file of `want` bytes, or of half and half again while there is no room, but not below `least`.
 ///
-/// With `cancel` it works in the background: with pauses, and until told to give up.
-pub(super) fn make(path: &Path, want: u64, least: u64, cancel: Option<&AtomicBool>) -> io::Result<Blank> {
+/// With a `mood` it works in the background: with pauses, until told otherwise.
+pub(super) fn make(path: &Path, want: u64, least: u64, mood: Option<&Mood>) -> io::Result<Blank> {
     let mut len = want.max(least).next_multiple_of(4096);
     loop {
-        match fill(path, len, cancel) {
+        match fill(path, len, mood) {
             Ok(file) => return Ok(Blank { file, path: path.to_path_buf(), len }),
             Err(e) => {
                 let _ = fs::remove_file(path);
@@ -123,7 +134,7 @@ pub(super) fn make(path: &Path, want: u64, least: u64, cancel: Option<&AtomicBoo
     }
 }
 
-fn fill(path: &Path, len: u64, cancel: Option<&AtomicBool>) -> io::Result<File> {
+fn fill(path: &Path, len: u64, mood: Option<&Mood>) -> io::Result<File> {
     let file = atomic::create(path)?;
     match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
         Ok(()) => {}
@@ -136,14 +147,13 @@ fn fill(path: &Path, len: u64, cancel: Option<&AtomicBool>) -> io::Result<File> 
         let n = (ZEROS.len() as u64).min(len - at);
         file.write_all_at(&ZEROS[..n as usize], at)?;
         at += n;
-        if let Some(cancel) = cancel {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            if at % ZEROS_PER_SYNC == 0 {
-                file.sync_data()?;
-                thread::sleep(PAUSE);
-            }
+        let Some(mood) = mood else { continue };
+        if mood.give_up.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if at.is_multiple_of(ZEROS_PER_SYNC) && !mood.hurry.load(Ordering::Relaxed) {
+            file.sync_data()?;
+            thread::sleep(PAUSE);
         }
     }
     file.sync_all()?;

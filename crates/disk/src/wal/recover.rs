@@ -224,10 +224,8 @@ fn find_proof(bytes: &[u8], broken: usize, salt: u32) -> Option<String> {
     while at + format::RECORD_HEADER_LEN <= bytes.len() {
         let synced = format::synced_of(bytes, at) as usize;
         if synced > broken && synced <= at {
-            if let Ok(frame) = format::frame(bytes, at, salt) {
-                if format::record(frame.body).is_ok() {
-                    return Some(format!("a record at {at} says that all before {synced} was on disk"));
-                }
+            if format::frame(bytes, at, salt).is_ok_and(|frame| format::record(frame.body).is_ok()) {
+                return Some(format!("a record at {at} says that all before {synced} was on disk"));
             }
             let Some(left) = budget.checked_sub((bytes.len() - at) as u64) else {
                 return Some("the bytes after it cannot all be judged".to_string());
