@@ -114,10 +114,11 @@ impl Group {
             }
             let entries: Vec<_> = entries.iter().map(to_raft).collect();
             core.append(&entries)?;
+            // What the tables hold was committed, even where the log did not come to write that down.
             core.set_hardstate(eraftpb::HardState {
                 term: hard_state.term,
                 vote: hard_state.vote,
-                commit: hard_state.commit,
+                commit: hard_state.commit.max(applied),
                 ..Default::default()
             });
         }
@@ -150,17 +151,19 @@ impl Group {
         Ok(self.node.campaign()?)
     }
 
-    /// Offers entries to the log, in order, all or none.
+    /// Offers entries to the log, in order, all or none. Returns the index of the first.
     ///
     /// # Errors
     /// When this member is not the leader: nothing was taken.
-    pub fn propose(&mut self, batch: Vec<Vec<u8>>) -> Result<(), RaftFault> {
+    pub fn propose(&mut self, batch: Vec<Vec<u8>>) -> Result<u64, RaftFault> {
+        let count = batch.len() as u64;
         let mut message = eraftpb::Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.id;
         message.entries =
             batch.into_iter().map(|data| eraftpb::Entry { data: Bytes::from(data), ..Default::default() }).collect();
-        Ok(self.node.step(message)?)
+        self.node.step(message)?;
+        Ok(self.node.raft.raft_log.last_index() + 1 - count)
     }
 
     /// Asks for the index that a linearizable read must wait for; the answer comes in [`Work::reads`] with `context`.
@@ -216,6 +219,11 @@ impl Group {
                 self.first_kept = keep_from;
             }
         }
+    }
+
+    /// The term of an entry that is still kept in memory.
+    pub fn term_of(&self, index: u64) -> Option<u64> {
+        self.node.raft.raft_log.term(index).ok().filter(|term| *term > 0)
     }
 
     /// Where this member stands.
@@ -351,6 +359,20 @@ mod tests {
         again.campaign().unwrap();
         let (_, committed) = settle(&mut again);
         assert_eq!(committed.iter().map(|e| e.index).collect::<Vec<_>>(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn tables_may_be_ahead_of_the_commit_that_the_log_wrote_down() {
+        let mut group = Group::open(7, PACE, &alone(), HardState::default(), &[], 0).unwrap();
+        group.campaign().unwrap();
+        let (mut log, _) = settle(&mut group);
+        group.propose(vec![b"a".to_vec()]).unwrap();
+        log.extend(settle(&mut group).0);
+        let hard = HardState { term: 1, vote: 7, commit: 1 };
+        let mut again = Group::open(7, PACE, &alone(), hard, &log, 2).unwrap();
+        again.campaign().unwrap();
+        let (_, committed) = settle(&mut again);
+        assert_eq!(committed.iter().map(|e| e.index).collect::<Vec<_>>(), [3]);
     }
 
     #[test]

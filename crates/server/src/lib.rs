@@ -3,8 +3,34 @@
 //! Knows nothing of backup, archives or object stores.
 
 pub mod config;
+mod convert;
+mod dispatch;
+mod edge;
+mod election;
+mod errors;
+mod grpc;
+mod grpc_health;
+mod housekeeping;
+pub mod http;
+mod lease;
+mod limits;
+mod line;
+#[cfg(test)]
+mod line_tests;
+mod lock;
 pub mod log;
+pub mod metrics;
+mod node;
+mod pages;
+mod server;
+mod store;
 pub mod version;
+pub mod watch;
 
 pub use config::Config;
+pub use dispatch::Services;
+pub use errors::ServeError;
+pub use node::Fatal;
+pub use server::Server;
+pub use store::Store;
 pub use version::{CLUSTER_VERSION, EYRIE_VERSION, VERSION};

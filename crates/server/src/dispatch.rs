@@ -1,0 +1,188 @@
+//! One port, two languages: gRPC goes straight to its service, everything else to the HTTP pages.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use eyrie_api::pb::auth_server::AuthServer;
+use eyrie_api::pb::cluster_server::ClusterServer;
+use eyrie_api::pb::kv_server::KvServer;
+use eyrie_api::pb::lease_server::LeaseServer;
+use eyrie_api::pb::maintenance_server::MaintenanceServer;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Service, ServiceExt};
+
+use crate::config::Config;
+use crate::grpc::{AuthService, ClusterService, KvService, LeaseService, MaintenanceService};
+use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::metrics::GrpcCounted;
+use crate::store::Store;
+use crate::watch::WatchService;
+
+const GRPC_STATUS: &str = "grpc-status";
+
+/// All gRPC services of a member. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    store: Store,
+    message_bytes_max: usize,
+    kv: KvServer<KvService>,
+    watch: WatchService<Store>,
+    lease: LeaseServer<LeaseService>,
+    cluster: ClusterServer<ClusterService>,
+    maintenance: MaintenanceServer<MaintenanceService>,
+    auth: AuthServer<AuthService>,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    pub(crate) fn new(store: &Store, config: &Config) -> Self {
+        let most = config.max_request_bytes + GRPC_OVERHEAD_BYTES;
+        let store = store.clone();
+        Self {
+            message_bytes_max: most,
+            kv: KvServer::new(KvService { store: store.clone() }).max_decoding_message_size(most),
+            watch: WatchService::new(store.hub().clone(), store.clone(), config.into()).max_decoding_message_size(most),
+            lease: LeaseServer::new(LeaseService::new(store.clone())).max_decoding_message_size(most),
+            cluster: ClusterServer::new(ClusterService { store: store.clone() }).max_decoding_message_size(most),
+            maintenance: MaintenanceServer::new(MaintenanceService { store: store.clone() })
+                .max_decoding_message_size(most),
+            auth: AuthServer::new(AuthService { store: store.clone() }).max_decoding_message_size(most),
+            store,
+        }
+    }
+
+    /// Answers one gRPC request.
+    async fn answer<B>(mut self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+    {
+        if wants_leader(request.headers()) && self.store.standing().leader == 0 {
+            return Status::unavailable("etcdserver: no leader").into_http();
+        }
+        let (service, method) = split(request.uri().path());
+        let (service, method) = (service.to_owned(), method.to_owned());
+        let response = match service.as_str() {
+            "etcdserverpb.KV" => served(self.kv.call(request.map(Body::new)).await),
+            "etcdserverpb.Watch" => served(self.watch.call(request.map(Body::new)).await),
+            "etcdserverpb.Lease" => served(self.lease.call(request.map(Body::new)).await),
+            "etcdserverpb.Cluster" => served(self.cluster.call(request.map(Body::new)).await),
+            "etcdserverpb.Maintenance" => served(self.maintenance.call(request.map(Body::new)).await),
+            "etcdserverpb.Auth" => served(self.auth.call(request.map(Body::new)).await),
+            _ => return Status::unimplemented(format!("unknown service {service}")).into_http(),
+        };
+        self.reworded(response, &service, &method)
+    }
+
+    /// Gives the transport's own errors the words that Go clients know.
+    fn reworded(&self, response: Response<Body>, service: &str, method: &str) -> Response<Body> {
+        if !response.headers().contains_key(GRPC_STATUS) {
+            return response;
+        }
+        let Some(status) = Status::from_header_map(response.headers()) else { return response };
+        let message = status.message();
+        match status.code() {
+            Code::Unimplemented if message.is_empty() => {
+                Status::unimplemented(format!("unknown method {method} for service {service}")).into_http()
+            }
+            Code::OutOfRange if message.starts_with("Error, decoded message length too large") => {
+                let found = message.split_whitespace().find_map(|word| word.parse::<u64>().ok()).unwrap_or(0);
+                let most = self.message_bytes_max;
+                let text = format!("grpc: received message larger than max ({found} vs. {most})");
+                Status::resource_exhausted(text).into_http()
+            }
+            Code::Internal if message.starts_with("failed to decode Protobuf message") => {
+                Status::internal(format!("grpc: error unmarshalling request: {message}")).into_http()
+            }
+            _ => response,
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for Services
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let services = self.clone();
+        Box::pin(async move { Ok(services.answer(request).await) })
+    }
+}
+
+/// Both languages of one port.
+#[derive(Clone)]
+pub(crate) struct Dispatch {
+    pub(crate) services: GrpcCounted<Services>,
+    /// `None` where only gRPC is served.
+    pub(crate) pages: Option<axum::Router>,
+    /// gRPC is served here too.
+    pub(crate) grpc: bool,
+}
+
+impl Dispatch {
+    pub(crate) async fn call(mut self, request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Infallible> {
+        if self.grpc && is_grpc(request.headers()) {
+            return self.services.call(request).await;
+        }
+        match self.pages {
+            Some(pages) => {
+                let Ok(response) = pages.oneshot(request.map(axum::body::Body::new)).await;
+                Ok(response.map(Body::new))
+            }
+            None => Ok(not_here()),
+        }
+    }
+}
+
+fn not_here() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = http::StatusCode::NOT_FOUND;
+    response
+}
+
+fn served(response: Result<Response<Body>, Infallible>) -> Response<Body> {
+    let Ok(response) = response;
+    response
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn wants_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value: &HeaderValue| value == "true")
+}
+
+/// `/package.Service/Method`.
+fn split(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    path.rsplit_once('/').unwrap_or((path, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn paths_are_service_and_method() {
+        assert_eq!(split("/etcdserverpb.KV/Range"), ("etcdserverpb.KV", "Range"));
+        assert_eq!(split("/nonsense"), ("nonsense", ""));
+    }
+}

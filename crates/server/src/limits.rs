@@ -1,0 +1,38 @@
+//! Every bound of the server, on one page, each with its reason.
+
+use std::time::Duration;
+
+/// Requests that may wait for the log at once; beyond it clients hear `too many requests` (etcd's figure).
+pub(crate) const PROPOSALS_WAITING_MAX: usize = 5_000;
+/// Proposals handed to raft in one round: bounds the time of one write and sync.
+pub(crate) const PROPOSALS_PER_ROUND_MAX: usize = 2_048;
+/// Bytes handed to raft in one round, for the same reason.
+pub(crate) const PROPOSAL_BYTES_PER_ROUND_MAX: usize = 8 << 20;
+/// Rounds of committed entries that may wait for the apply thread.
+pub(crate) const APPLY_ROUNDS_WAITING_MAX: usize = 64;
+/// Commands applied under one hold of the state's lock, so that readers wait for microseconds.
+pub(crate) const COMMANDS_PER_LOCK_MAX: usize = 64;
+/// What a request may exceed `max_request_bytes` by on the wire (etcd's figure).
+pub(crate) const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+/// Bytes of one message of a snapshot stream (etcd's figure).
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
+/// The default quota: 2 GiB (etcd's figure).
+pub(crate) const QUOTA_BYTES_DEFAULT: i64 = 2 * 1024 * 1024 * 1024;
+/// The largest TTL a lease may have, in seconds (etcd's figure).
+pub(crate) const LEASE_TTL_SECS_MAX: i64 = 9_000_000_000;
+/// How often expired leases are looked for (etcd's figure).
+pub(crate) const LEASE_TICK: Duration = Duration::from_millis(500);
+/// Leases revoked in one tick (etcd's figure: 1000 a second).
+pub(crate) const LEASES_REVOKED_PER_TICK_MAX: usize = 500;
+/// How often the remaining time of long leases is written down, and what counts as long (etcd's figures).
+pub(crate) const LEASE_CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+/// Leases in one checkpoint (etcd's figure).
+pub(crate) const LEASES_PER_CHECKPOINT_MAX: usize = 1_000;
+/// How often automatic compaction by revision runs (etcd's figure).
+pub(crate) const REVISION_COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
+/// Connections that may wait to be accepted.
+pub(crate) const ACCEPT_BACKLOG: i32 = 1024;
+/// How long open requests get at a graceful stop.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// Log entries kept on disk behind what the tables hold: enough for what memory keeps for lagging members.
+pub(crate) const LOG_ENTRIES_KEPT_MAX: u64 = 4_000;

@@ -1,0 +1,192 @@
+//! The apply thread: turns committed entries into changes of the state, one after the other, and tells everybody who
+//! must know: watchers, leases, proposers. Between batches it takes compaction one step further.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use eyrie_raft::{Entry, EntryKind};
+use eyrie_state::{Answer, Applied, Command, LogIndex, Term};
+
+use super::inbox::Outcome;
+use super::{Fatal, Shared};
+use crate::limits::COMMANDS_PER_LOCK_MAX;
+use crate::metrics::Mvcc;
+use crate::{log_info, log_warn};
+
+/// How long the thread sleeps when there is nothing to apply and nothing to compact.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the apply thread owns.
+pub(crate) struct ApplyThread {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committed: Receiver<Vec<Entry>>,
+    pub(crate) warning_apply_duration: Duration,
+    pub(crate) compaction_keys_per_step: usize,
+    pub(crate) compaction_pause: Duration,
+}
+
+/// What one entry asks for, read before the lock is taken.
+enum Work {
+    Nothing,
+    Command(Box<Command>),
+}
+
+impl ApplyThread {
+    /// Runs until the raft thread ends.
+    ///
+    /// # Errors
+    /// [`Fatal`] when an entry can't be read or the tables can't be trusted: the member must stop.
+    pub(crate) fn run(self) -> Result<(), Fatal> {
+        let mut next_step = self.compaction_pending().then(Instant::now);
+        loop {
+            let patience = next_step.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            match self.committed.recv_timeout(patience) {
+                Ok(entries) => {
+                    let compacted = self.apply(entries)?;
+                    if compacted && next_step.is_none() {
+                        next_step = Some(Instant::now());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if next_step.is_some_and(|at| at <= Instant::now()) {
+                next_step = self.compact_a_little()?.then(|| Instant::now() + self.compaction_pause);
+            }
+        }
+    }
+
+    /// Applies a batch. Returns whether it held a compaction.
+    fn apply(&self, entries: Vec<Entry>) -> Result<bool, Fatal> {
+        let mut compacted = false;
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let mut work = Vec::with_capacity(COMMANDS_PER_LOCK_MAX);
+            for entry in entries.by_ref().take(COMMANDS_PER_LOCK_MAX) {
+                work.push((entry.index, entry.term, read(entry)?));
+            }
+            compacted |= self.apply_some(work)?;
+        }
+        Ok(compacted)
+    }
+
+    fn apply_some(&self, work: Vec<(u64, u64, Work)>) -> Result<bool, Fatal> {
+        let begun = Instant::now();
+        let count = work.len();
+        let mut compacted = false;
+        let mut done: Vec<(u64, u64, Option<(Applied, Told)>)> = Vec::with_capacity(count);
+        {
+            let mut state = self.shared.state.write();
+            for (index, term, work) in work {
+                let applied = match work {
+                    Work::Nothing => {
+                        state.apply_nothing(LogIndex(index), Term(term)).map_err(Fatal::halt)?;
+                        None
+                    }
+                    Work::Command(command) => {
+                        let told = Told::from(command.as_ref());
+                        let applied = state.apply(LogIndex(index), Term(term), *command).map_err(Fatal::halt)?;
+                        compacted |= matches!(applied.outcome, Ok(Answer::Compact));
+                        Some((applied, told))
+                    }
+                };
+                done.push((index, term, applied));
+            }
+        }
+        let took = begun.elapsed();
+        if took > self.warning_apply_duration * u32::try_from(count).unwrap_or(u32::MAX) {
+            self.shared.metrics.server.slow_apply.inc();
+            let (took, count) = (format!("{took:?}"), count);
+            log_warn!("apply request took too long", "took" = &took, "commands" = &count);
+        }
+        self.tell(done);
+        Ok(compacted)
+    }
+
+    /// Tells watchers and leases first, proposers last: who hears of a write finds its traces everywhere.
+    fn tell(&self, done: Vec<(u64, u64, Option<(Applied, Told)>)>) {
+        let Some((last, term)) = done.last().map(|(index, term, _)| (*index, *term)) else { return };
+        let mut outcomes: Vec<(u64, u64, Outcome)> = Vec::with_capacity(done.len());
+        for (index, term, applied) in done {
+            let Some((applied, told)) = applied else { continue };
+            let Applied { revision, outcome, events } = applied;
+            told.count(&self.shared.metrics.mvcc);
+            self.shared.lessor.heard(&outcome, told);
+            if !events.is_empty() {
+                self.shared.hub.publish(revision, events);
+            }
+            outcomes.push((index, term, Ok((revision, outcome))));
+        }
+        self.shared.progress.applied_up_to(last, term);
+        self.shared.pending.answer(outcomes);
+        self.shared.applied_moved.notify_waiters();
+    }
+
+    fn compaction_pending(&self) -> bool {
+        self.shared.state.read().compaction_pending()
+    }
+
+    /// One step of compaction. Returns whether more remains.
+    fn compact_a_little(&self) -> Result<bool, Fatal> {
+        let mut state = self.shared.state.write();
+        state.compaction_step(self.compaction_keys_per_step).map_err(Fatal::halt)?;
+        let (more, compacted) = (state.compaction_pending(), state.compacted());
+        drop(state);
+        if !more {
+            if let Some(revision) = compacted {
+                log_info!("finished scheduled compaction", "compact-revision" = &revision.0);
+            }
+            self.shared.compaction_done.notify_waiters();
+        }
+        Ok(more)
+    }
+}
+
+fn read(entry: Entry) -> Result<Work, Fatal> {
+    if entry.kind == EntryKind::Membership || entry.data.is_empty() {
+        return Ok(Work::Nothing);
+    }
+    let index = entry.index;
+    Command::decode(entry.data)
+        .map(|command| Work::Command(Box::new(command)))
+        .map_err(|error| Fatal::entry(index, &error))
+}
+
+/// What of a command others want to know after it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A put.
+    Put,
+    /// A delete.
+    Delete,
+    /// A transaction.
+    Txn,
+    /// A lease ended.
+    Revoke(eyrie_state::LeaseId),
+    /// Anything else.
+    Other,
+}
+
+impl From<&Command> for Told {
+    fn from(command: &Command) -> Self {
+        match command {
+            Command::Put(_) => Told::Put,
+            Command::DeleteRange(_) => Told::Delete,
+            Command::Txn(_) => Told::Txn,
+            Command::LeaseRevoke { id } => Told::Revoke(*id),
+            _ => Told::Other,
+        }
+    }
+}
+
+impl Told {
+    fn count(self, counts: &Mvcc) {
+        match self {
+            Told::Put => counts.puts.inc(),
+            Told::Delete => counts.deletes.inc(),
+            Told::Txn => counts.txns.inc(),
+            Told::Revoke(_) | Told::Other => {}
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The node: one member's raft thread and apply thread, and what all threads share.
+//!
+//! ```text
+//! Store::propose ─▶ inbox ─▶ raft thread (log, one sync per round) ─▶ apply thread ─▶ state, watchers, leases
+//!       ▲                                                                   │
+//!       └──────────────────────────── answer ───────────────────────────────┘
+//! ```
+
+mod apply_thread;
+mod found;
+mod inbox;
+mod pending;
+mod progress;
+mod raft_thread;
+mod start;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+
+use eyrie_disk::datadir::DirError;
+use eyrie_disk::tables::{RedbTables, TablesHandle};
+use eyrie_disk::wal::WalError;
+use eyrie_raft::RaftFault;
+use eyrie_state::{ClusterId, Halt, MemberId, State, TableFault};
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+pub(crate) use apply_thread::Told;
+pub(crate) use inbox::{Inbox, Item};
+pub(crate) use start::{Started, start};
+
+use self::pending::PendingProposals;
+use self::progress::{DiskFull, Ending, PendingReads, Progress};
+use crate::lease::Lessor;
+use crate::metrics::Metrics;
+use crate::watch::WatchHub;
+
+/// The state over its durable tables.
+pub(crate) type DurableState = State<RedbTables>;
+
+/// Who this member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This member.
+    pub member: MemberId,
+}
+
+/// What every thread of a member may touch.
+pub(crate) struct Shared {
+    pub(crate) identity: Identity,
+    pub(crate) state: RwLock<DurableState>,
+    /// The same tables that the state writes: for sizes, defragmentation, flushing.
+    pub(crate) tables: TablesHandle,
+    /// Bytes of the tables, as of the last look and with what was proposed since.
+    pub(crate) table_bytes: AtomicU64,
+    pub(crate) inbox: Inbox,
+    pub(crate) pending: PendingProposals,
+    pub(crate) reads: PendingReads,
+    pub(crate) progress: Progress,
+    /// The log's disk has no room.
+    pub(crate) disk_full: DiskFull,
+    /// The tables' disk has hardly any.
+    pub(crate) tables_full: DiskFull,
+    pub(crate) hub: WatchHub,
+    pub(crate) lessor: Lessor,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) applied_moved: Notify,
+    pub(crate) compaction_done: Notify,
+    pub(crate) ending: Ending,
+}
+
+/// The threads of a running member.
+pub(crate) struct Threads {
+    raft: JoinHandle<Result<(), Fatal>>,
+    apply: JoinHandle<Result<(), Fatal>>,
+    shared: Arc<Shared>,
+}
+
+impl Threads {
+    /// Ends both threads after they have finished what was begun, and makes all of it durable in the tables.
+    ///
+    /// # Errors
+    /// The first reason why a thread had to stop.
+    pub(crate) fn stop(self) -> Result<(), Fatal> {
+        let _ = self.shared.inbox.put(Item::Stop);
+        self.shared.inbox.wake();
+        let raft = self.raft.join().unwrap_or_else(|_| Err(Fatal::panicked("raft")));
+        for item in self.shared.inbox.close() {
+            if let Item::Propose { waiter, .. } = item {
+                let _ = waiter.send(Err(crate::errors::ServeError::Stopped));
+            }
+        }
+        let apply = self.apply.join().unwrap_or_else(|_| Err(Fatal::panicked("apply")));
+        self.shared.pending.fail_all(&crate::errors::ServeError::Stopped);
+        raft.and(apply)?;
+        self.shared.tables.flush().map_err(Fatal::tables)
+    }
+}
+
+/// Why a member cannot start, or cannot go on. Each says what is safe and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The data dir is not one to start on.
+    #[error("{0}")]
+    Dir(#[from] DirError),
+    /// The log.
+    #[error("{0}")]
+    Wal(#[source] WalError),
+    /// The tables.
+    #[error("{0}")]
+    Tables(#[source] TableFault),
+    /// The state.
+    #[error("{0}")]
+    Halt(#[source] Halt),
+    /// Agreement.
+    #[error("the log does not fit the tables: {0}; restore this member from a snapshot (eyrie utl snapshot restore)")]
+    Raft(#[source] RaftFault),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Fatal {
+    pub(crate) fn wal(error: WalError) -> Self {
+        Self::Wal(error)
+    }
+    pub(crate) fn tables(error: TableFault) -> Self {
+        Self::Tables(error)
+    }
+    pub(crate) fn halt(error: Halt) -> Self {
+        Self::Halt(error)
+    }
+    pub(crate) fn raft(error: RaftFault) -> Self {
+        Self::Raft(error)
+    }
+    pub(crate) fn entry(index: u64, error: &dyn std::fmt::Display) -> Self {
+        Self::Other(format!(
+            "log entry {index} can't be read: {error}. It passed its checksum, so a newer release wrote it: start that \
+             release, or restore from a snapshot"
+        ))
+    }
+    pub(crate) fn apply_ended() -> Self {
+        Self::Other("the apply thread has ended".into())
+    }
+    pub(crate) fn panicked(thread: &str) -> Self {
+        Self::Other(format!(
+            "the {thread} thread failed on a bug of this program; nothing acknowledged is lost: restart the member, and \
+             report the lines above"
+        ))
+    }
+}

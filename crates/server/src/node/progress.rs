@@ -1,0 +1,155 @@
+//! How far this member is: plain numbers that any thread may read at any time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use eyrie_raft::Standing;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::errors::ServeError;
+use crate::{log_error, log_info};
+
+/// Term, leader, and the indexes committed and applied.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    term: AtomicU64,
+    leader: AtomicU64,
+    is_leader: AtomicBool,
+    committed: AtomicU64,
+    applied: AtomicU64,
+    applied_term: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn begin(&self, applied: u64, term: u64) {
+        self.applied.store(applied, Ordering::Release);
+        self.committed.store(applied, Ordering::Release);
+        self.applied_term.store(term, Ordering::Release);
+    }
+
+    /// Takes note of where raft stands. Returns where it stood before.
+    pub(crate) fn stand(&self, now: Standing) -> Standing {
+        let before = self.standing();
+        if before.term != now.term {
+            self.term.store(now.term, Ordering::Release);
+        }
+        if before.leader != now.leader {
+            self.leader.store(now.leader, Ordering::Release);
+        }
+        if before.is_leader != now.is_leader {
+            self.is_leader.store(now.is_leader, Ordering::Release);
+        }
+        before
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            term: self.term.load(Ordering::Acquire),
+            leader: self.leader.load(Ordering::Acquire),
+            is_leader: self.is_leader.load(Ordering::Acquire),
+            commit: self.committed.load(Ordering::Acquire),
+        }
+    }
+
+    pub(crate) fn committed_up_to(&self, index: u64) {
+        self.committed.fetch_max(index, Ordering::AcqRel);
+    }
+
+    pub(crate) fn applied_up_to(&self, index: u64, term: u64) {
+        self.applied_term.store(term, Ordering::Release);
+        self.applied.store(index, Ordering::Release);
+    }
+
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// An entry of the current term is applied: everything committed before this leadership is too.
+    pub(crate) fn leads_and_caught_up(&self) -> bool {
+        self.is_leader.load(Ordering::Acquire)
+            && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
+    }
+}
+
+/// Linearizable reads that wait for raft to name their index.
+#[derive(Debug, Default)]
+pub(crate) struct PendingReads {
+    next: AtomicU64,
+    waiting: Mutex<std::collections::BTreeMap<u64, oneshot::Sender<Result<u64, ServeError>>>>,
+}
+
+impl PendingReads {
+    pub(crate) fn add(&self, waiter: oneshot::Sender<Result<u64, ServeError>>) -> u64 {
+        let context = self.next.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().insert(context, waiter);
+        context
+    }
+
+    pub(crate) fn answer(&self, context: u64, index: u64) {
+        if let Some(waiter) = self.waiting.lock().remove(&context) {
+            let _ = waiter.send(Ok(index));
+        }
+    }
+
+    pub(crate) fn fail_all(&self) {
+        let error = ServeError::other(tonic::Code::Unavailable, "etcdserver: leader changed");
+        for (_, waiter) in std::mem::take(&mut *self.waiting.lock()) {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+}
+
+/// The disk of the log or the tables is full, or not. Said once each time it changes.
+#[derive(Debug, Default)]
+pub(crate) struct DiskFull(AtomicBool);
+
+impl DiskFull {
+    pub(crate) fn raise(&self, why: &dyn std::fmt::Display) {
+        if !self.0.swap(true, Ordering::AcqRel) {
+            let why = why.to_string();
+            log_error!(
+                "the disk is full: writes are refused, reads go on; make room on the disk of the data dir and writes are taken again by themselves",
+                "error" = &why
+            );
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if self.0.load(Ordering::Acquire) && self.0.swap(false, Ordering::AcqRel) {
+            log_info!("the disk has room again: writes are taken");
+        }
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why a member had to stop, for whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    sender: watch::Sender<Option<String>>,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { sender: watch::Sender::new(None) }
+    }
+}
+
+impl Ending {
+    /// Ends the member with a reason; the first reason stays.
+    pub(crate) fn end(&self, why: String) {
+        self.sender.send_if_modified(|reason| {
+            let first = reason.is_none();
+            if first {
+                *reason = Some(why);
+            }
+            first
+        });
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<String>> {
+        self.sender.subscribe()
+    }
+}

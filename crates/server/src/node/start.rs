@@ -1,0 +1,227 @@
+//! Starting a member: founds a store where there is nothing, takes up the one that is there, refuses everything else.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use eyrie_disk::datadir::{self, DataDir, Kind};
+use eyrie_disk::tables::{Options, RedbTables};
+use eyrie_disk::wal::{Wal, WalMeta, WalOptions};
+use eyrie_raft::{Group, LogStart, Membership, Pace};
+use eyrie_state::{Bucket, Change, Lease, Member, State, TableOp, Tables, member_json, member_key};
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use super::apply_thread::ApplyThread;
+use super::found::{cluster_id, founders};
+use super::progress::{DiskFull, Ending, PendingReads, Progress};
+use super::raft_thread::RaftThread;
+use super::{Fatal, Identity, Inbox, Shared, Threads};
+use crate::config::Config;
+use crate::lease::Lessor;
+use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK};
+use crate::metrics::Metrics;
+use crate::watch::WatchHub;
+use crate::{log_info, log_warn};
+
+/// A member that has been opened and runs.
+pub(crate) struct Started {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) threads: Threads,
+    /// Holds the directory's lock for as long as the member runs.
+    pub(crate) dir: DataDir,
+}
+
+/// Opens or founds the store that `config` names and starts its threads.
+///
+/// # Errors
+/// [`Fatal`]: nothing was changed that was there before.
+pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
+    let begun = Instant::now();
+    let wal_dir = config.wal_dir.as_deref();
+    let dir = match DataDir::inspect(&config.data_dir)? {
+        Kind::Absent | Kind::Empty | Kind::Unfinished => found_store(config)?,
+        Kind::Eyrie { .. } => DataDir::open(&config.data_dir, wal_dir)?,
+        other => return Err(datadir::refusal(&config.data_dir, &other).into()),
+    };
+    let identity = Identity { cluster: dir.identity().cluster, member: dir.identity().member };
+    let (wal, recovered) = Wal::open(dir.wal_path(), wal_meta(identity), WalOptions::default()).map_err(Fatal::wal)?;
+    if let Some(torn) = &recovered.torn {
+        let (file, offset, bytes, why) = (torn.file.display().to_string(), torn.offset, torn.bytes, torn.why);
+        log_warn!(
+            "cut a write that a crash left unfinished at the end of the log; nothing acknowledged was in it",
+            "file" = &file,
+            "offset" = &offset,
+            "bytes" = &bytes,
+            "why" = why
+        );
+    }
+    let tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
+    let handle = tables.handle();
+    let state = State::open(tables).map_err(Fatal::halt)?;
+    refuse_what_is_not_served(&state, config)?;
+    let (applied, applied_term) = state.applied();
+    let pace = Pace { election_ticks: ticks(config.election_timeout, config.heartbeat_interval), heartbeat_ticks: 1 };
+    let group =
+        Group::open(identity.member.0, pace, &recovered.start, recovered.hard_state, &recovered.entries, applied.0)
+            .map_err(Fatal::raft)?;
+    let (keys, revision, replayed) = (state.key_count(), state.revision().0, recovered.entries.len());
+    let took = format!("{:?}", begun.elapsed());
+    log_info!(
+        "opened the store",
+        "keys" = &keys,
+        "revision" = &revision,
+        "applied-index" = &applied.0,
+        "log-entries" = &replayed,
+        "took" = &took
+    );
+
+    let lessor = Lessor::new(state.leases().map(lease_times), config.election_timeout, LEASE_TICK);
+    let shared = Arc::new(Shared {
+        identity,
+        hub: WatchHub::new(state.revision()),
+        state: RwLock::new(state),
+        table_bytes: AtomicU64::new(handle.sizes().map_err(Fatal::tables)?.file_bytes),
+        tables: handle,
+        inbox: Inbox::default(),
+        pending: Default::default(),
+        reads: PendingReads::default(),
+        progress: Progress::default(),
+        disk_full: DiskFull::default(),
+        tables_full: DiskFull::default(),
+        lessor,
+        metrics: Arc::new(Metrics::new(config.extensive_metrics)),
+        applied_moved: Notify::new(),
+        compaction_done: Notify::new(),
+        ending: Ending::default(),
+    });
+    shared.progress.begin(applied.0, applied_term.0);
+    let threads = spawn(config, &shared, group, wal)?;
+    Ok(Started { shared, threads, dir })
+}
+
+fn found_store(config: &Config) -> Result<DataDir, Fatal> {
+    let members = founders(&config.initial_cluster, &config.initial_cluster_token);
+    let Some(own) = members.iter().find(|member| member.name == config.name) else {
+        let name = &config.name;
+        return Err(Fatal::Other(format!("couldn't find local name \"{name}\" in the initial cluster configuration")));
+    };
+    let identity = datadir::Identity {
+        cluster: cluster_id(members.iter().map(|member| member.id)),
+        member: own.id,
+        name: config.name.clone(),
+    };
+    let dir = DataDir::create(&config.data_dir, config.wal_dir.as_deref(), identity)?;
+    RedbTables::create(&dir.tables_path()).map_err(Fatal::tables)?;
+    let mut tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
+    tables.stage(Change { applied: None, ops: members.iter().map(unstarted).collect() }).map_err(Fatal::tables)?;
+    tables.flush().map_err(Fatal::tables)?;
+    drop(tables);
+    let voters = members.iter().map(|member| member.id.0).collect();
+    let start = LogStart { index: 0, term: 0, membership: Membership { voters, learners: vec![] } };
+    let founded = Identity { cluster: dir.identity().cluster, member: dir.identity().member };
+    drop(Wal::create(dir.wal_path(), wal_meta(founded), &start, WalOptions::default()).map_err(Fatal::wal)?);
+    dir.finish()?;
+    let (path, member) = (dir.path().display().to_string(), format!("{:x}", own.id.0));
+    log_info!("founded a new store", "data-dir" = &path, "member-id" = &member);
+    Ok(dir)
+}
+
+/// A founder's row before the founder has said its name and client URLs.
+fn unstarted(member: &Member) -> TableOp {
+    let row = Member { name: String::new(), ..member.clone() };
+    TableOp::Put {
+        bucket: Bucket::Members,
+        key: member_key(member.id).into_bytes().into(),
+        value: member_json(&row).into_bytes().into(),
+    }
+}
+
+/// What a store may hold that this release does not serve: starting would drop a promise silently.
+fn refuse_what_is_not_served(state: &State<RedbTables>, config: &Config) -> Result<(), Fatal> {
+    let dir = config.data_dir.display();
+    if state.auth_enabled() {
+        return Err(Fatal::Other(format!(
+            "the store in {dir} has authentication enabled, which this release does not enforce: it is left untouched, and \
+             not served to everybody. Serve it with upstream etcd (eyrie utl cannot switch authentication off), run \
+             `etcdctl auth disable` there, and bring a new snapshot"
+        )));
+    }
+    let others = state.members().filter(|member| !member.learner).count();
+    if others > 1 {
+        return Err(Fatal::Other(format!(
+            "the store in {dir} belongs to a cluster of {others} members, and this release serves clusters of one: restore a \
+             snapshot as a cluster of one (eyrie utl snapshot restore FILE --data-dir NEW)"
+        )));
+    }
+    Ok(())
+}
+
+fn wal_meta(identity: Identity) -> WalMeta {
+    WalMeta { cluster: identity.cluster.0, member: identity.member.0 }
+}
+
+fn table_options(config: &Config) -> Options {
+    Options { flush_interval: config.backend_batch_interval, ..Options::default() }
+}
+
+fn ticks(election_timeout: Duration, heartbeat: Duration) -> usize {
+    let ticks = election_timeout.as_millis() / heartbeat.as_millis().max(1);
+    usize::try_from(ticks).unwrap_or(10).max(2)
+}
+
+fn lease_times(lease: &Lease) -> (eyrie_state::LeaseId, Duration, Duration) {
+    let seconds = |secs: i64| Duration::from_secs(u64::try_from(secs).unwrap_or(0));
+    let ttl = seconds(lease.ttl_secs);
+    let left = if lease.remaining_secs > 0 { seconds(lease.remaining_secs) } else { ttl };
+    (lease.id, ttl, left)
+}
+
+fn spawn(config: &Config, shared: &Arc<Shared>, group: Group, wal: Wal) -> Result<Threads, Fatal> {
+    let (to_apply, committed) = sync_channel(APPLY_ROUNDS_WAITING_MAX);
+    let raft = RaftThread {
+        shared: shared.clone(),
+        group,
+        wal,
+        apply: to_apply,
+        tick: config.heartbeat_interval,
+        snapshot_count: config.snapshot_count,
+        fsync: !config.unsafe_no_fsync,
+    };
+    let apply = ApplyThread {
+        shared: shared.clone(),
+        committed,
+        warning_apply_duration: config.warning_apply_duration,
+        compaction_keys_per_step: config.compaction_batch_limit,
+        compaction_pause: config.compaction_sleep_interval,
+    };
+    Ok(Threads {
+        raft: thread("raft", shared, move || raft.run())?,
+        apply: thread("apply", shared, move || apply.run())?,
+        shared: shared.clone(),
+    })
+}
+
+/// Starts a thread whose failure ends the member.
+fn thread(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce() -> Result<(), Fatal> + Send + 'static,
+) -> Result<std::thread::JoinHandle<Result<(), Fatal>>, Fatal> {
+    let shared = shared.clone();
+    let run = move || {
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|_| Err(Fatal::panicked(name)));
+        if let Err(fatal) = &result {
+            shared.inbox.close();
+            shared.pending.fail_all(&crate::errors::ServeError::Stopped);
+            shared.ending.end(fatal.to_string());
+        }
+        result
+    };
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| Fatal::Other(format!("can't start the {name} thread: {error}")))
+}

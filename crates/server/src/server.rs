@@ -1,0 +1,139 @@
+//! A member from start to stop.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use eyrie_disk::datadir::DataDir;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::dispatch::{Dispatch, Services};
+use crate::edge::{Edges, bind};
+use crate::housekeeping;
+use crate::metrics::GrpcCounted;
+use crate::node::{self, Fatal, Threads};
+use crate::store::Store;
+use crate::{http, log_info, log_warn, pages};
+
+/// How long a member that is alone may take to lead: far longer than it ever needs.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running member.
+pub struct Server {
+    store: Store,
+    threads: Threads,
+    edges: Edges,
+    house: JoinHandle<()>,
+    stop_house: oneshot::Sender<()>,
+    _dir: DataDir,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Opens or founds the store, binds its ports, and serves. Returns when clients can be served.
+    ///
+    /// # Errors
+    /// [`Fatal`] says what is wrong, what is safe and what to do. Nothing that was there before is changed then.
+    pub fn start(config: &Config) -> Result<Self, Fatal> {
+        // Ports first: a taken port must not cost a founded store.
+        let listeners = config.listen_client_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let pages_only = config.listen_client_http_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let metrics_only = config.listen_metrics_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let node::Started { shared, threads, dir } = node::start(config)?;
+        let store = Store::new(shared, config);
+        let (house, stop_house) = keep_house(&store, config)?;
+        let services = GrpcCounted::new(Services::new(&store, config), store.metrics().grpc.clone());
+        let context = pages::context(&store, services.clone(), config);
+        let pages = http::router(context.clone());
+        let here_too = config.listen_client_http_urls.is_empty();
+        let both = Dispatch { services: services.clone(), pages: here_too.then(|| pages.clone()), grpc: true };
+        let only_pages = Dispatch { services: services.clone(), pages: Some(pages), grpc: false };
+        let metrics = Dispatch { services, pages: Some(http::metrics_router(context)), grpc: false };
+        let mut serving: Vec<_> = listeners.into_iter().map(|listener| (listener, both.clone())).collect();
+        serving.extend(pages_only.into_iter().map(|listener| (listener, only_pages.clone())));
+        serving.extend(metrics_only.into_iter().map(|listener| (listener, metrics.clone())));
+        let edges = Edges::serve(config, serving)?;
+        for url in &config.listen_client_urls {
+            let url = url.to_string();
+            log_info!(
+                "serving client traffic insecurely; this is strongly discouraged!",
+                "traffic" = "grpc+http",
+                "address" = &url
+            );
+        }
+        log_info!("ready to serve client requests");
+        Ok(Self { store, threads, edges, house, stop_house, _dir: dir })
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until the member has to stop by itself, and says why.
+    pub async fn failed(&self) -> String {
+        let mut ending = self.store.shared().ending.watch();
+        match ending.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops gracefully: open requests end, everything is made durable.
+    ///
+    /// # Errors
+    /// The reason, when the member could not go on to the end.
+    pub fn stop(self) -> Result<(), Fatal> {
+        let begun = Instant::now();
+        self.store.hub().stop();
+        self.edges.stop();
+        let _ = self.stop_house.send(());
+        let _ = self.house.join();
+        let stopped = self.threads.stop();
+        let took = format!("{:?}", begun.elapsed());
+        match &stopped {
+            Ok(()) => log_info!("stopped; everything is durable", "took" = &took),
+            Err(error) => {
+                let error = error.to_string();
+                log_warn!(
+                    "stopped; what is not in the tables yet is in the log and is replayed at the next start",
+                    "error" = &error
+                );
+            }
+        }
+        stopped
+    }
+}
+
+/// Starts the thread on which the member does what nobody asks for. Returns when it leads and has said who it is.
+fn keep_house(store: &Store, config: &Config) -> Result<(JoinHandle<()>, oneshot::Sender<()>), Fatal> {
+    let failed = |error: std::io::Error| Fatal::Other(format!("can't start the housekeeping thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (stop, stopped) = oneshot::channel();
+    let (published, ready) = std::sync::mpsc::channel();
+    let (store, config) = (store.clone(), config.clone());
+    let house = move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            let work = async {
+                housekeeping::publish(&store, &config).await;
+                let _ = published.send(());
+                housekeeping::keep_house(store.clone(), config).await;
+            };
+            tokio::select! {
+                () = work => {}
+                _ = stopped => {}
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().name("house".into()).spawn(house).map_err(failed)?;
+    ready
+        .recv_timeout(LEAD_TIMEOUT)
+        .map_err(|_| Fatal::Other("the member did not come to lead its cluster of one: see the lines above".into()))?;
+    Ok((thread, stop))
+}

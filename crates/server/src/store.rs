@@ -1,0 +1,323 @@
+//! The store as services see it: propose, wait until a read is linearizable, read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use eyrie_api::pb;
+use eyrie_raft::Standing;
+use eyrie_state::{Answer, Command, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer};
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::errors::ServeError;
+use crate::lease::Lessor;
+use crate::limits::QUOTA_BYTES_DEFAULT;
+use crate::metrics::Metrics;
+use crate::node::{DurableState, Identity, Item, Shared};
+use crate::watch::WatchHub;
+
+/// A handle to a running member. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    rules: Arc<Rules>,
+}
+
+/// What of the configuration decides about requests.
+#[derive(Debug)]
+struct Rules {
+    request_timeout: Duration,
+    request_bytes_max: usize,
+    txn_ops_max: usize,
+    lease_ttl_secs_min: i64,
+    quota_bytes: Option<u64>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("identity", &self.shared.identity).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    pub(crate) fn new(shared: Arc<Shared>, config: &Config) -> Self {
+        let election = config.election_timeout;
+        let ttl_min = (election.as_millis() * 3).div_ceil(2).div_ceil(1000);
+        let quota = if config.quota_backend_bytes == 0 { QUOTA_BYTES_DEFAULT } else { config.quota_backend_bytes };
+        let rules = Rules {
+            // etcd's: 5 s and two elections.
+            request_timeout: Duration::from_secs(5) + 2 * election,
+            request_bytes_max: config.max_request_bytes,
+            txn_ops_max: config.max_txn_ops,
+            lease_ttl_secs_min: i64::try_from(ttl_min).unwrap_or(i64::MAX),
+            quota_bytes: u64::try_from(quota).ok(),
+        };
+        Self { shared, rules: Arc::new(rules) }
+    }
+
+    /// Puts a command in the log and waits until it is applied. `Ok` means that a quorum holds it on disk.
+    ///
+    /// # Errors
+    /// [`ServeError::Timeout`] and [`ServeError::Stopped`] leave open whether the command will be applied; after all
+    /// others it never will.
+    pub async fn propose(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
+        self.check_quota(&command).await?;
+        self.propose_now(command).await
+    }
+
+    /// As [`Store::propose`], for commands that no quota holds back.
+    ///
+    /// # Errors
+    /// As [`Store::propose`].
+    pub async fn propose_now(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
+        if self.shared.tables_full.is_raised() && quota_cost(&command) > 0 {
+            return Err(ServeError::DiskFull);
+        }
+        let data = command.encode();
+        if data.len() > self.rules.request_bytes_max {
+            return Err(ServeError::TooLarge);
+        }
+        let (waiter, outcome) = oneshot::channel();
+        self.shared.inbox.put(Item::Propose { data: data.into(), waiter })?;
+        let (revision, outcome) = match tokio::time::timeout(self.rules.request_timeout, outcome).await {
+            Ok(Ok(outcome)) => outcome?,
+            Ok(Err(_)) => return Err(ServeError::Stopped),
+            Err(_) => return Err(ServeError::Timeout),
+        };
+        Ok((revision, outcome?))
+    }
+
+    /// Returns when a read made from now on sees every write that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// When no leader confirms it in time.
+    pub async fn linearize(&self) -> Result<(), ServeError> {
+        // A member that is alone cannot have been replaced: what is acknowledged is applied here.
+        if self.is_alone() && self.shared.progress.leads_and_caught_up() {
+            return Ok(());
+        }
+        tokio::time::timeout(self.rules.request_timeout, self.read_index()).await.map_err(|_| ServeError::Timeout)?
+    }
+
+    /// Runs `read` under the state's read lock. Keep it short: writes wait.
+    pub fn read<R>(&self, read: impl FnOnce(&DurableState) -> R) -> R {
+        read(&self.shared.state.read())
+    }
+
+    /// Reads keys, now.
+    ///
+    /// # Errors
+    /// Refusals, and damaged tables.
+    pub fn range(&self, range: &Range) -> Result<(Revision, RangeAnswer), ServeError> {
+        self.shared.metrics.mvcc.ranges.inc();
+        let plan = self.read(|state| state.plan_range(range))?;
+        let revision = plan.revision();
+        let answer = plan.run().inspect_err(|fault| self.damaged(fault))?;
+        Ok((revision, answer))
+    }
+
+    /// Runs a transaction that only reads, now.
+    ///
+    /// # Errors
+    /// Refusals, and damaged tables.
+    pub fn read_txn(&self, txn: &Txn) -> Result<(Revision, TxnAnswer), ServeError> {
+        self.shared.metrics.mvcc.txns.inc();
+        let plan = self.read(|state| state.plan_txn(txn))?;
+        let revision = plan.revision();
+        let answer = plan.run().inspect_err(|fault| self.damaged(fault))?;
+        Ok((revision, answer))
+    }
+
+    /// The head of an answer at this revision.
+    pub fn header(&self, revision: Revision) -> pb::ResponseHeader {
+        pb::ResponseHeader {
+            cluster_id: self.shared.identity.cluster.0,
+            member_id: self.shared.identity.member.0,
+            revision: revision.0,
+            raft_term: self.shared.progress.standing().term,
+        }
+    }
+
+    /// The current revision.
+    pub fn revision(&self) -> Revision {
+        self.read(|state| state.revision())
+    }
+
+    /// The watchers.
+    pub(crate) fn hub(&self) -> &WatchHub {
+        &self.shared.hub
+    }
+
+    /// The leases' clock.
+    pub(crate) fn lessor(&self) -> &Lessor {
+        &self.shared.lessor
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// What this member counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Who this member is.
+    pub fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    /// Term, leader, commit index.
+    pub fn standing(&self) -> Standing {
+        self.shared.progress.standing()
+    }
+
+    /// The last applied index.
+    pub fn applied(&self) -> u64 {
+        self.shared.progress.applied()
+    }
+
+    /// Operations that one transaction may have.
+    pub fn txn_ops_max(&self) -> usize {
+        self.rules.txn_ops_max
+    }
+
+    /// Bytes that one request may have.
+    pub fn request_bytes_max(&self) -> usize {
+        self.rules.request_bytes_max
+    }
+
+    /// The shortest time a lease can have: one election and a half.
+    pub(crate) fn lease_ttl_secs_min(&self) -> i64 {
+        self.rules.lease_ttl_secs_min
+    }
+
+    /// The quota in bytes; `None` when there is none.
+    pub fn quota_bytes(&self) -> Option<u64> {
+        self.rules.quota_bytes
+    }
+
+    /// Bytes that the tables take and use.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn sizes(&self) -> Result<eyrie_disk::tables::Sizes, ServeError> {
+        Ok(self.shared.tables.sizes()?)
+    }
+
+    /// Takes note of the size of the tables and of the room on their disk. Called now and then by the housekeeping.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub(crate) fn look_at_the_disk(&self) -> Result<(), ServeError> {
+        self.shared.table_bytes.store(self.sizes()?.file_bytes, Ordering::Relaxed);
+        if let Err(fault) = self.shared.tables.check() {
+            self.damaged(&fault);
+        }
+        let space = self.shared.tables.space();
+        if space.short {
+            let (free, reserve) = (space.free_bytes, space.reserve_bytes);
+            self.shared
+                .tables_full
+                .raise(&format!("{free} bytes are free, {reserve} are kept in reserve for the tables"));
+        } else {
+            self.shared.tables_full.clear();
+        }
+        Ok(())
+    }
+
+    /// Rewrites the tables without their holes, while reads and writes go on.
+    ///
+    /// # Errors
+    /// When the tables are damaged or the disk fails.
+    pub fn defragment(&self) -> Result<(), eyrie_state::TableFault> {
+        self.shared.tables.defragment()
+    }
+
+    /// Returns when no compaction is under way.
+    pub async fn compaction_finished(&self) {
+        loop {
+            let done = self.shared.compaction_done.notified();
+            tokio::pin!(done);
+            done.as_mut().enable();
+            if !self.read(|state| state.compaction_pending()) {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        // Clusters of one are all that is served so far; see `refuse_what_is_not_served`.
+        true
+    }
+
+    async fn read_index(&self) -> Result<(), ServeError> {
+        let (waiter, index) = oneshot::channel();
+        self.shared.inbox.put(Item::ReadIndex(waiter))?;
+        let index = index.await.map_err(|_| ServeError::Stopped)??;
+        loop {
+            let moved = self.shared.applied_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.shared.progress.applied() >= index {
+                return Ok(());
+            }
+            moved.await;
+        }
+    }
+
+    /// Refuses what would grow a store over its quota, and raises the alarm that makes all members refuse it.
+    async fn check_quota(&self, command: &Command) -> Result<(), ServeError> {
+        let Some(quota) = self.rules.quota_bytes else { return Ok(()) };
+        let cost = quota_cost(command);
+        if cost == 0 || self.shared.table_bytes.fetch_add(cost, Ordering::Relaxed) + cost < quota {
+            return Ok(());
+        }
+        // The running sum says too much: puts that were refused, or room that compaction gave back. Look again.
+        self.look_at_the_disk()?;
+        if self.shared.table_bytes.load(Ordering::Relaxed) + cost < quota {
+            return Ok(());
+        }
+        let member = self.shared.identity.member;
+        let kind = eyrie_state::AlarmKind::NoSpace;
+        if !self.read(|state| state.is_raised(kind)) {
+            self.propose_now(Command::AlarmActivate { member, kind }).await?;
+        }
+        Err(Refusal::NoSpace.into())
+    }
+
+    fn damaged(&self, fault: &eyrie_state::TableFault) {
+        self.shared.ending.end(format!(
+            "{fault}. This member stops rather than serve it: restore it from a snapshot (eyrie utl snapshot restore), or \
+             rebuild it"
+        ));
+    }
+}
+
+/// What a command may add to the tables, by etcd's reckoning.
+fn quota_cost(command: &Command) -> u64 {
+    const PUT_OVERHEAD: u64 = 256;
+    const LEASE_OVERHEAD: u64 = 64;
+    fn put(put: &eyrie_state::Put) -> u64 {
+        PUT_OVERHEAD + (put.key.len() + put.value.len()) as u64
+    }
+    fn txn(of: &Txn) -> u64 {
+        let branch = |ops: &[Op]| ops.iter().map(op).sum::<u64>();
+        branch(&of.success).max(branch(&of.failure))
+    }
+    fn op(of: &Op) -> u64 {
+        match of {
+            Op::Put(of) => put(of),
+            Op::Txn(of) => txn(of),
+            Op::Range(_) | Op::DeleteRange(_) => 0,
+        }
+    }
+    match command {
+        Command::Put(of) => put(of),
+        Command::Txn(of) => txn(of),
+        Command::LeaseGrant { .. } => LEASE_OVERHEAD,
+        _ => 0,
+    }
+}
