@@ -17,6 +17,7 @@
 pub mod binaries;
 pub mod conversation;
 pub mod load;
+pub mod milvus;
 pub mod peers;
 pub mod place;
 pub mod ports;

@@ -61,7 +61,7 @@ fn one_data_dir(dice: &mut Dice, lives: u64, writer: &mut u64) -> anyhow::Result
         let checked = runtime.block_on(load::check(&wire, &ledger));
         checked.with_context(|| format!("life {life}; server log:\n{}", store.log_tail(15)))?;
         if life + 1 == lives {
-            runtime.block_on(load::check_history(&wire, &ledger))?;
+            runtime.block_on(load::check_history(&wire, &ledger, 1))?;
             let events = ledger.lock().heard().len();
             println!("{lives} crashes, {events} events");
             ensure!(events as u64 > 20 * lives, "hardly anything was written: {events} events");

@@ -49,17 +49,17 @@ pub async fn check(wire: &Wire, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-/// At the end: the whole history, asked for at once, is what the resumed watcher heard piece by piece, and gives the keys that are
-/// there.
+/// At the end: the history from revision `from` on, asked for at once, is what the resumed watcher heard piece by piece, and gives
+/// the keys that are there.
 ///
 /// # Errors
 /// The first difference, in words.
-pub async fn check_history(wire: &Wire, ledger: &Ledger) -> Result<()> {
+pub async fn check_history(wire: &Wire, ledger: &Ledger, from: i64) -> Result<()> {
     let now = wire.revision().await?;
-    let whole = wire.history(1, now).await?;
+    let whole = wire.history(from, now).await?;
     let (heard, keys) = {
         let book = ledger.lock();
-        (book.heard().to_vec(), book.keys())
+        (book.heard().iter().filter(|e| e.revision >= from).cloned().collect::<Vec<_>>(), book.keys())
     };
     ensure!(whole.len() == heard.len(), "the watcher heard {} events, the history has {}", heard.len(), whole.len());
     for (once, again) in heard.iter().zip(&whole) {
