@@ -46,6 +46,13 @@ impl<S: Source> WatchService<S> {
     }
 }
 
+impl<S: Source> WatchService<S> {
+    /// A stream for a caller inside the process that creates its watchers itself.
+    pub fn inside(&self) -> WatchStream<S, tokio_stream::Empty<Result<pb::WatchRequest, Status>>> {
+        WatchStream::new(self.hub.clone(), self.source.clone(), self.settings, None)
+    }
+}
+
 impl<S> NamedService for WatchService<S> {
     const NAME: &'static str = "etcdserverpb.Watch";
 }
