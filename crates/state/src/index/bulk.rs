@@ -1,28 +1,37 @@
 //! Builds the whole index at start: gather in history order, sort once by key, build the tree from sorted input.
 //!
-//! Names go into one long buffer and are sorted by the eight bytes that follow what all names have in common, so that
-//! most comparisons never touch the buffer.
+//! Records are gathered in one long buffer, each with its name behind it, so that sorted order costs one cache miss a
+//! record. They are sorted by the eight bytes that follow what all names have in common, so that most comparisons
+//! never touch the buffer:
+//! ```text
+//! main (8) │ sub (4) │ length of the name, top bit: tombstone (4) │ name
+//! ```
 
 use crate::ids::{LeaseId, Position};
 
 use super::{History, KeyIndex, LeaseSlot, Mark};
 
+const HEAD_LEN: usize = 16;
+const TOMBSTONE: u32 = 1 << 31;
+
 /// Gathers records, then becomes the index.
 #[derive(Default)]
 pub(crate) struct Bulk {
-    names: Vec<u8>,
-    found: Vec<Found>,
-    /// What records say beyond their position, where it is not what a first put says. Ascending by number.
+    buffer: Vec<u8>,
+    /// What records say beyond their position, where it is not what a first put says. Ascending by place in the buffer.
     extras: Vec<(usize, Extra)>,
-    common: Option<usize>,
-    sorted: bool,
+    last: Option<Last>,
+    count: usize,
 }
 
-/// One record; its number is its place in the order of positions.
-struct Found {
-    name_at: usize,
-    name_len: u32,
-    mark: Mark,
+/// What is known after the last record.
+struct Last {
+    /// Where it begins.
+    at: usize,
+    /// The length of what all names so far have in common.
+    common: usize,
+    /// All names so far came in order.
+    sorted: bool,
 }
 
 /// What a record says of its key.
@@ -36,25 +45,30 @@ pub(crate) struct Extra {
 impl Bulk {
     /// Takes one record; they come in the order of their positions.
     pub(crate) fn add(&mut self, name: &[u8], mark: Mark, extra: Extra) {
-        match (self.common, self.found.last()) {
-            (Some(common), Some(last)) => {
-                let last = self.name(last);
-                (self.common, self.sorted) = (Some(common_len(&last[..common], name)), self.sorted && last <= name);
+        let at = self.buffer.len();
+        let (common, sorted) = match &self.last {
+            None => (name.len(), true),
+            Some(last) => {
+                let (_, before) = self.read(last.at);
+                (common_len(&before[..last.common], name), last.sorted && before <= name)
             }
-            _ => (self.common, self.sorted) = (Some(name.len()), true),
-        }
+        };
+        self.last = Some(Last { at, common, sorted });
+        self.count += 1;
         if extra != Extra::of_first_put(mark) {
-            self.extras.push((self.found.len(), extra));
+            self.extras.push((at, extra));
         }
-        let name_at = self.names.len();
-        self.names.extend_from_slice(name);
-        let name_len = u32::try_from(name.len()).expect("a record fits into memory");
-        self.found.push(Found { name_at, name_len, mark });
+        let Position { main, sub } = mark.position();
+        let len = u32::try_from(name.len()).ok().filter(|len| len & TOMBSTONE == 0).expect("a key is below 2 GiB");
+        self.buffer.extend_from_slice(&main.to_le_bytes());
+        self.buffer.extend_from_slice(&sub.to_le_bytes());
+        self.buffer.extend_from_slice(&(len | if mark.tombstone { TOMBSTONE } else { 0 }).to_le_bytes());
+        self.buffer.extend_from_slice(name);
     }
 
     /// The newest position that was added.
     pub(crate) fn last(&self) -> Option<Position> {
-        self.found.last().map(|found| found.mark.position())
+        self.last.as_ref().map(|last| self.read(last.at).0.position())
     }
 
     /// Builds the index. `attach` is asked for each live key with a lease, in key order.
@@ -63,18 +77,17 @@ impl Bulk {
         let mut live = 0;
         let mut marks: Vec<Mark> = Vec::new();
         let mut keys = Vec::with_capacity(order.len());
-        for (place, &(head, number)) in order.iter().enumerate() {
-            let found = &self.found[number];
-            let name = self.name(found);
-            marks.push(found.mark);
+        for (place, &(head, at)) in order.iter().enumerate() {
+            let (mark, name) = self.read(at);
+            marks.push(mark);
             let next = order.get(place + 1).filter(|(next, _)| *next == head);
-            if next.is_some_and(|&(_, next)| self.name(&self.found[next]) == name) {
+            if next.is_some_and(|&(_, next)| self.read(next).1 == name) {
                 continue;
             }
-            let Extra { create, version, lease } = self.extra(number, found.mark);
-            let is_live = !found.mark.tombstone;
-            live += usize::from(is_live);
-            let slot = if is_live && lease != LeaseId(0) { attach(lease, name) } else { None };
+            let Extra { create, version, lease } = self.extra(at, mark);
+            live += usize::from(!mark.tombstone);
+            let leased = !mark.tombstone && lease != LeaseId(0);
+            let slot = if leased { attach(lease, name) } else { None };
             keys.push((Box::from(name), History::rebuilt(&marks, create, version, slot)));
             marks.clear();
         }
@@ -83,33 +96,43 @@ impl Bulk {
         KeyIndex { keys: keys.into_iter().collect(), live }
     }
 
-    /// Numbers of `found`, by name, then by position.
+    /// Where records begin, by name, then by position; each with the bytes it was sorted by.
     fn order(&self) -> Vec<(u64, usize)> {
-        let common = self.common.unwrap_or(0);
-        let head = |found: &Found| {
-            let tail = &self.name(found)[common..];
+        let mut order = Vec::with_capacity(self.count);
+        let Some(Last { common, sorted, .. }) = self.last else { return order };
+        let mut at = 0;
+        while at < self.buffer.len() {
+            let (_, name) = self.read(at);
+            let tail = &name[common..];
             let mut head = [0; 8];
             let len = tail.len().min(8);
             head[..len].copy_from_slice(&tail[..len]);
-            u64::from_be_bytes(head)
-        };
-        let mut order: Vec<_> = self.found.iter().enumerate().map(|(number, found)| (head(found), number)).collect();
-        if !self.sorted {
+            order.push((u64::from_be_bytes(head), at));
+            at += HEAD_LEN + name.len();
+        }
+        if !sorted {
             order.sort_unstable_by(|a, b| {
-                let names = || self.name(&self.found[a.1]).cmp(self.name(&self.found[b.1]));
+                let names = || self.read(a.1).1.cmp(self.read(b.1).1);
                 a.0.cmp(&b.0).then_with(names).then(a.1.cmp(&b.1))
             });
         }
         order
     }
 
-    fn name(&self, found: &Found) -> &[u8] {
-        &self.names[found.name_at..][..found.name_len as usize]
+    #[inline]
+    fn read(&self, at: usize) -> (Mark, &[u8]) {
+        let (head, rest) = self.buffer[at..].split_first_chunk::<HEAD_LEN>().expect("a record begins here");
+        let main = i64::from_le_bytes(head[..8].try_into().expect("8 bytes"));
+        let sub = u32::from_le_bytes(head[8..12].try_into().expect("4 bytes"));
+        let len = u32::from_le_bytes(head[12..].try_into().expect("4 bytes"));
+        let at = Position { main, sub };
+        let mark = if len & TOMBSTONE == 0 { Mark::live(at) } else { Mark::tombstone(at) };
+        (mark, &rest[..(len & !TOMBSTONE) as usize])
     }
 
-    fn extra(&self, number: usize, mark: Mark) -> Extra {
-        match self.extras.binary_search_by_key(&number, |(number, _)| *number) {
-            Ok(at) => self.extras[at].1,
+    fn extra(&self, at: usize, mark: Mark) -> Extra {
+        match self.extras.binary_search_by_key(&at, |(at, _)| *at) {
+            Ok(found) => self.extras[found].1,
             Err(_) => Extra::of_first_put(mark),
         }
     }
