@@ -7,6 +7,7 @@ mod bbolt;
 mod command;
 mod etcd_wal;
 mod faulty;
+mod gateway;
 mod records;
 mod scratch;
 mod snapshot;
@@ -41,6 +42,7 @@ pub const ALL: &[Target] = &[
     etcd_wal::TARGET,
     wire::PROTOBUF,
     wire::JSON,
+    gateway::TARGET,
 ];
 
 /// The target of this name.

@@ -31,15 +31,7 @@ pub(super) const PROTOBUF: Target = Target {
 pub(super) const JSON: Target = Target {
     name: "json",
     what: "requests in JSON",
-    corpus: || {
-        let texts = [
-            serde_json::to_vec(&put()),
-            serde_json::to_vec(&range()),
-            serde_json::to_vec(&txn(4)),
-            serde_json::to_vec(&watch()),
-        ];
-        texts.map(|text| text.expect("a request as JSON")).to_vec()
-    },
+    corpus: json,
     reseal: None,
     run: |input| {
         let known = [
@@ -51,6 +43,17 @@ pub(super) const JSON: Target = Target {
         known.contains(&true)
     },
 };
+
+/// One request of each kind as JSON: put, range, transaction, watch.
+pub(super) fn json() -> Vec<Vec<u8>> {
+    let texts = [
+        serde_json::to_vec(&put()),
+        serde_json::to_vec(&range()),
+        serde_json::to_vec(&txn(4)),
+        serde_json::to_vec(&watch()),
+    ];
+    texts.map(|text| text.expect("a request as JSON")).to_vec()
+}
 
 fn survives<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &Bytes) -> bool {
     let Ok(message) = M::decode(bytes.clone()) else { return false };
