@@ -1,0 +1,86 @@
+//! `eyrie utl`: what is done to files while no server runs on them. Called as `etcdutl` it is that program.
+//!
+//! ```text
+//! arguments -> command (tree) -> flags (parse) -> the work (eyrie-disk) -> print, exit code
+//! ```
+//! Words, layout and exit codes are etcdutl 3.5's. Must never talk to a server.
+
+mod cluster;
+mod defrag;
+mod failure;
+mod hashkv;
+mod help;
+mod migrate;
+mod parse;
+mod print;
+mod restore;
+mod snapshot;
+mod tree;
+mod zap;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use failure::Failure;
+use parse::Parsed;
+
+/// Runs the program. `args[0]` is the name that help shows (`etcdutl`, or `eyrie utl`); the rest is what was typed.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let mut words = args.into_iter().map(|word| word.to_string_lossy().into_owned());
+    let program = words.next().unwrap_or_else(|| "etcdutl".to_owned());
+    let words: Vec<String> = words.collect();
+    match dispatch(&program, &words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprint!("{failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(program: &str, words: &[String]) -> Result<(), Failure> {
+    let (path, rest) = tree::find(program, words)?;
+    let page = help::page(program, &path);
+    let parsed = Parsed::read(&path, &rest).map_err(|text| Failure::usage(text, &page))?;
+    if parsed.is_set("help") {
+        print!("{page}");
+        return Ok(());
+    }
+    let command = path.command();
+    if let Some(note) = command.deprecated {
+        eprintln!("Command \"{}\" is deprecated, {note}", command.name);
+    }
+    let missing = parsed.missing();
+    if !missing.is_empty() {
+        let text = format!("required flag(s) \"{}\" not set", missing.join("\", \""));
+        return Err(Failure::usage(text, &page));
+    }
+    match command.run {
+        Some(run) => run(&parsed),
+        None => {
+            print!("{page}");
+            Ok(())
+        }
+    }
+}
+
+fn version(_: &Parsed) -> Result<(), Failure> {
+    let (version, api) = (eyrie_server::VERSION, eyrie_server::VERSION.rsplit_once('.').map_or("", |(api, _)| api));
+    println!("etcdutl version: {version}\nAPI version: {api}");
+    Ok(())
+}
+
+fn backup(_: &Parsed) -> Result<(), Failure> {
+    Err(Failure::error(
+        "backup copies the old v2 store, which this program does not have. Save a snapshot from the running server \
+         instead: etcdctl snapshot save FILE",
+    ))
+}
+
+fn save(_: &Parsed) -> Result<(), Failure> {
+    Err(Failure::args("In order to download snapshot use: `etcdctl snapshot save ...`"))
+}
+
+fn help(_: &Parsed) -> Result<(), Failure> {
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! `snapshot restore`: a snapshot file becomes the data directory of one member of a new cluster.
+
+use std::path::{Path, PathBuf};
+
+use eyrie_disk::datadir::{DataDir, Identity, Kind};
+use eyrie_disk::snapshot::{RestoreTarget, SnapshotFile, restore};
+use serde_json::json;
+
+use super::cluster::Bootstrap;
+use super::failure::Failure;
+use super::parse::Parsed;
+use super::zap;
+
+const PLACE: &str = "utl/restore.rs";
+
+/// Users and roles travel, but nobody asks them here.
+pub(super) const AUTH_WARNING: &str = "authentication is switched on in this data. Its users and roles are kept; check \
+                                       that the server enforces them before you let clients in";
+
+pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
+    let [file] = &parsed.args[..] else {
+        return Err(Failure::args("snapshot restore requires exactly one argument"));
+    };
+    let bump_revision = parsed.number("bump-revision");
+    if (bump_revision > 0) != parsed.truth("mark-compacted") {
+        return Err(Failure::args("--mark-compacted required if --revision-bump > 0"));
+    }
+    let name = parsed.text("name");
+    let data_dir = match parsed.text("data-dir") {
+        "" => format!("{name}.etcd"),
+        dir => dir.to_owned(),
+    };
+    let bootstrap = Bootstrap::new(
+        name,
+        parsed.text("initial-cluster"),
+        parsed.text("initial-advertise-peer-urls"),
+        parsed.text("initial-cluster-token"),
+    )
+    .map_err(Failure::error)?;
+    let wal_dir = target_dirs(&data_dir, parsed.text("wal-dir"))?;
+    let fields = [
+        ("path", json!(file)),
+        ("wal-dir", json!(wal_dir.clone().unwrap_or(Path::new(&data_dir).join("wal")).display().to_string())),
+        ("data-dir", json!(data_dir)),
+    ];
+    zap::line("info", PLACE, "restoring snapshot", &fields);
+
+    let snapshot = SnapshotFile::open(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
+    let (cluster, member) = (bootstrap.cluster, bootstrap.me);
+    for added in &bootstrap.members {
+        zap::line(
+            "info",
+            PLACE,
+            "added member",
+            &[
+                ("cluster-id", json!(format!("{:x}", cluster.0))),
+                ("local-member-id", json!("0")),
+                ("added-peer-id", json!(format!("{:x}", added.id.0))),
+                ("added-peer-peer-urls", json!(added.peer_urls)),
+            ],
+        );
+    }
+    let target = RestoreTarget {
+        data_dir: Path::new(&data_dir),
+        wal_dir: wal_dir.as_deref(),
+        identity: Identity { cluster, member, name: name.to_owned() },
+        members: bootstrap.members,
+        bump_revision,
+    };
+    let restored = restore(&snapshot, target).map_err(Failure::error)?;
+    if restored.auth_enabled {
+        zap::line("warn", PLACE, AUTH_WARNING, &[]);
+    }
+    let mut fields = fields.to_vec();
+    fields.extend([("records", json!(restored.records)), ("revision", json!(restored.revision))]);
+    zap::line("info", PLACE, "restored snapshot", &fields);
+    Ok(())
+}
+
+/// Refuses directories that hold something, in upstream's words.
+fn target_dirs(data_dir: &str, wal_dir: &str) -> Result<Option<PathBuf>, Failure> {
+    match DataDir::inspect(Path::new(data_dir)) {
+        Ok(Kind::Absent | Kind::Empty | Kind::Unfinished) => {}
+        Ok(_) | Err(_) => {
+            return Err(Failure::error(format!("data-dir {data_dir:?} not empty or could not be read")));
+        }
+    }
+    if wal_dir.is_empty() {
+        return Ok(None);
+    }
+    // what an unfinished restore left there is cleared when the data directory is begun again
+    let unfinished = matches!(DataDir::inspect(Path::new(data_dir)), Ok(Kind::Unfinished));
+    if Path::new(wal_dir).exists() && !unfinished {
+        return Err(Failure::error(format!("wal-dir {wal_dir:?} exists")));
+    }
+    Ok(Some(PathBuf::from(wal_dir)))
+}
