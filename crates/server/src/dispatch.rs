@@ -2,21 +2,29 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use eyrie_api::health::health_server::HealthServer;
 use eyrie_api::pb::auth_server::AuthServer;
 use eyrie_api::pb::cluster_server::ClusterServer;
 use eyrie_api::pb::kv_server::KvServer;
 use eyrie_api::pb::lease_server::LeaseServer;
 use eyrie_api::pb::maintenance_server::MaintenanceServer;
+use eyrie_api::v3electionpb::election_server::ElectionServer;
+use eyrie_api::v3lockpb::lock_server::LockServer;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
 use crate::config::Config;
+use crate::election::ElectionService;
 use crate::grpc::{AuthService, ClusterService, KvService, LeaseService, MaintenanceService};
+use crate::grpc_health::HealthService;
 use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::line::Line;
+use crate::lock::LockService;
 use crate::metrics::GrpcCounted;
 use crate::store::Store;
 use crate::watch::WatchService;
@@ -30,6 +38,9 @@ pub struct Services {
     message_bytes_max: usize,
     kv: KvServer<KvService>,
     watch: WatchService<Store>,
+    lock: LockServer<LockService>,
+    election: ElectionServer<ElectionService>,
+    health: HealthServer<HealthService>,
     lease: LeaseServer<LeaseService>,
     cluster: ClusterServer<ClusterService>,
     maintenance: MaintenanceServer<MaintenanceService>,
@@ -46,11 +57,18 @@ impl Services {
     pub(crate) fn new(store: &Store, config: &Config) -> Self {
         let most = config.max_request_bytes + GRPC_OVERHEAD_BYTES;
         let store = store.clone();
+        let kv = KvService { store: store.clone() };
+        let lease = Arc::new(LeaseService::new(store.clone()));
+        let watch = WatchService::new(store.hub().clone(), store.clone(), config.into());
+        let line = Line::new(kv.clone(), Arc::clone(&lease), watch.clone());
         Self {
             message_bytes_max: most,
-            kv: KvServer::new(KvService { store: store.clone() }).max_decoding_message_size(most),
-            watch: WatchService::new(store.hub().clone(), store.clone(), config.into()).max_decoding_message_size(most),
-            lease: LeaseServer::new(LeaseService::new(store.clone())).max_decoding_message_size(most),
+            kv: KvServer::new(kv).max_decoding_message_size(most),
+            watch: watch.max_decoding_message_size(most),
+            lock: LockServer::new(LockService { line: line.clone() }).max_decoding_message_size(most),
+            election: ElectionServer::new(ElectionService { line }).max_decoding_message_size(most),
+            health: HealthServer::new(HealthService).max_decoding_message_size(most),
+            lease: LeaseServer::from_arc(lease).max_decoding_message_size(most),
             cluster: ClusterServer::new(ClusterService { store: store.clone() }).max_decoding_message_size(most),
             maintenance: MaintenanceServer::new(MaintenanceService { store: store.clone() })
                 .max_decoding_message_size(most),
@@ -73,6 +91,9 @@ impl Services {
         let response = match service.as_str() {
             "etcdserverpb.KV" => served(self.kv.call(request.map(Body::new)).await),
             "etcdserverpb.Watch" => served(self.watch.call(request.map(Body::new)).await),
+            "v3lockpb.Lock" => served(self.lock.call(request.map(Body::new)).await),
+            "v3electionpb.Election" => served(self.election.call(request.map(Body::new)).await),
+            "grpc.health.v1.Health" => served(self.health.call(request.map(Body::new)).await),
             "etcdserverpb.Lease" => served(self.lease.call(request.map(Body::new)).await),
             "etcdserverpb.Cluster" => served(self.cluster.call(request.map(Body::new)).await),
             "etcdserverpb.Maintenance" => served(self.maintenance.call(request.map(Body::new)).await),
