@@ -67,8 +67,10 @@ async fn watch(client: &mut Client) -> Done {
     client.put("rs/watch", "1", None).await?;
     client.delete("rs/watch", None).await?;
     let mut heard = Vec::new();
+    let mut id = 0;
     while heard.len() < 3 {
         let answer = tokio::time::timeout(Duration::from_secs(10), stream.message()).await??.ok_or("the watch ended")?;
+        id = answer.watch_id();
         for event in answer.events() {
             heard.push((event.event_type(), event.prev_kv().map(|kv| kv.value().to_vec())));
         }
@@ -77,7 +79,6 @@ async fn watch(client: &mut Client) -> Done {
         heard,
         [(EventType::Put, None), (EventType::Put, Some(b"0".to_vec())), (EventType::Delete, Some(b"1".to_vec()))]
     );
-    let id = stream.watch_id();
     stream.cancel(id).await?;
     Ok(())
 }
