@@ -143,15 +143,7 @@ fn compare(request: pb::Compare) -> Result<Compare, ServeError> {
             Ok(wire::CompareTarget::Lease) => {
                 CompareTarget::Lease(number(|u| if let wire::TargetUnion::Lease(n) = u { Some(*n) } else { None }))
             }
-            // Upstream compares nothing with nothing: the outcome is that of 0 against 0.
-            Err(_) => {
-                let result = match result {
-                    CompareResult::Equal | CompareResult::Unknown => CompareResult::Unknown,
-                    _ => CompareResult::Less,
-                };
-                let keys = KeyRange::One(request.key);
-                return Ok(Compare { keys, result, target: CompareTarget::Version(0) });
-            }
+            Err(_) => CompareTarget::Unknown,
         };
     Ok(Compare { keys: key_range(request.key, request.range_end), result, target })
 }
@@ -159,7 +151,11 @@ fn compare(request: pb::Compare) -> Result<Compare, ServeError> {
 fn operation(op: pb::RequestOp, ops_max: usize) -> Result<Op, ServeError> {
     use pb::request_op::Request;
     Ok(match op.request.ok_or(Refusal::KeyNotFound)? {
-        Request::RequestRange(request) => Op::Range(range(request)?),
+        Request::RequestRange(request) => {
+            // Unlike a read by itself, one inside a transaction takes a negative revision for a compacted one.
+            let revision = (request.revision != 0).then_some(Revision(request.revision));
+            Op::Range(Range { revision, ..range(request)? })
+        }
         Request::RequestPut(request) => Op::Put(put(request)?),
         Request::RequestDeleteRange(request) => Op::DeleteRange(delete_range(request)?),
         Request::RequestTxn(request) => Op::Txn(txn(request, ops_max)?),

@@ -62,6 +62,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     let state = State::open(tables).map_err(Fatal::halt)?;
     refuse_what_is_not_served(&state, config)?;
     let (applied, applied_term) = state.applied();
+    recovered.must_meet(applied.0).map_err(|apart| Fatal::Other(apart.to_string()))?;
     let pace = Pace { election_ticks: ticks(config.election_timeout, config.heartbeat_interval), heartbeat_ticks: 1 };
     let group =
         Group::open(identity.member.0, pace, &recovered.start, recovered.hard_state, &recovered.entries, applied.0)
