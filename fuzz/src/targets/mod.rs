@@ -11,6 +11,7 @@ mod gateway;
 mod records;
 mod scratch;
 mod snapshot;
+mod tables;
 mod wal;
 mod wire;
 
@@ -37,6 +38,7 @@ pub const ALL: &[Target] = &[
     records::MEMBER,
     records::POSITION,
     wal::TARGET,
+    tables::TARGET,
     bbolt::TARGET,
     snapshot::TARGET,
     etcd_wal::TARGET,
