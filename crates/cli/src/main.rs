@@ -1,2 +1,73 @@
-//! The binary.
-fn main() {}
+//! The binary: one program that is also `etcd`, `etcdctl` and `etcdutl` when it is called so.
+//!
+//! Knows how a person calls; what is done is done by the crates below.
+
+mod notify;
+mod run;
+mod serve;
+mod up;
+mod utl;
+mod version;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::exit;
+
+/// Less CPU per request than the system's allocator, and freed memory goes back sooner.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HELP: &str = "\
+Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
+
+  eyrie up         start a store here, with nothing to configure
+  eyrie serve      start a member with etcd's flags, ETCD_* variables or --config-file
+  eyrie ctl        talk to a member, exactly as etcdctl does     (eyrie ctl put foo bar)
+  eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
+  eyrie version    what this is
+
+Called etcd, etcdctl or etcdutl (by a link of that name), it is that program.
+Add --help to any of these for more. If in doubt: eyrie up
+";
+
+fn main() {
+    let mut args = std::env::args_os();
+    let program = args.next().unwrap_or_else(|| "eyrie".into());
+    let program = program.to_string_lossy().into_owned();
+    let args: Vec<OsString> = args.collect();
+    let called = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    exit(match called.as_str() {
+        "etcd" => serve::run("etcd", args),
+        "etcdctl" => eyrie_ctl::run("etcdctl", args, |words| utl("etcdutl", words)),
+        "etcdutl" => utl("etcdutl", args),
+        _ => eyrie(&program, args),
+    })
+}
+
+fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
+    let first = if args.is_empty() { OsString::from("help") } else { args.remove(0) };
+    match first.to_string_lossy().as_ref() {
+        "up" => up::run(program, args),
+        "serve" => serve::run(&format!("{program} serve"), args),
+        "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, |words| utl("etcdutl", words)),
+        "utl" => utl(&format!("{program} utl"), args),
+        "version" | "--version" | "-version" => {
+            print!("{}", version::text());
+            0
+        }
+        "help" | "--help" | "-help" | "-h" => {
+            print!("{HELP}");
+            0
+        }
+        other => {
+            let near = serve::flags::nearest_of(other, ["up", "serve", "ctl", "utl", "version"].into_iter());
+            let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
+            eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");
+            2
+        }
+    }
+}
+
+fn utl(program: &str, args: Vec<OsString>) -> i32 {
+    utl::run(std::iter::once(program.into()).chain(args).collect())
+}

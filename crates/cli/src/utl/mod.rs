@@ -19,21 +19,21 @@ mod tree;
 mod zap;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use failure::Failure;
 use parse::Parsed;
 
 /// Runs the program. `args[0]` is the name that help shows (`etcdutl`, or `eyrie utl`); the rest is what was typed.
-pub fn run(args: Vec<OsString>) -> ExitCode {
+/// Returns the exit code.
+pub(crate) fn run(args: Vec<OsString>) -> i32 {
     let mut words = args.into_iter().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_else(|| "etcdutl".to_owned());
     let words: Vec<String> = words.collect();
     match dispatch(&program, &words) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             eprint!("{failure}");
-            ExitCode::from(failure.code)
+            i32::from(failure.code)
         }
     }
 }

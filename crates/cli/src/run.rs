@@ -1,0 +1,90 @@
+//! A member in this process, from its start to the signal that ends it.
+
+use std::time::Duration;
+
+use eyrie_server::{Config, Server, log};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::notify;
+
+/// Runs a member until SIGTERM or SIGINT, then stops it gracefully; a second signal ends the process at once.
+///
+/// `ready` is called when clients can be served. Afterwards the process ends by the signal, as its parent expects, or
+/// with 0 if it is the first process of a container.
+pub(crate) fn until_signal(config: &Config, ready: impl FnOnce(&Server)) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("can't start the signal thread: {error}")),
+    };
+    let (mut term, mut int) = match runtime.block_on(async { signals() }) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("can't listen for signals: {error}")),
+    };
+    let server = match Server::start(config) {
+        Ok(server) => server,
+        Err(error) => return failed(&error.to_string()),
+    };
+    notify::ready();
+    ready(&server);
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            number = next(&mut term, &mut int) => Ok(number),
+            why = server.failed() => Err(why),
+        }
+    });
+    notify::stopping();
+    match ended {
+        Err(why) => {
+            log::fatal!("the member can't go on; acknowledged writes are in its log", "error" = why);
+            let _ = server.stop();
+            1
+        }
+        Ok(number) => {
+            log::info!("received signal; shutting down", "signal" = name(number));
+            let stopped = std::thread::spawn(move || server.stop().is_ok());
+            let second = runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = next(&mut term, &mut int) => break true,
+                        () = tokio::time::sleep(Duration::from_millis(10)) => if stopped.is_finished() { break false },
+                    }
+                }
+            });
+            if second {
+                log::warn!("received a second signal; stopping at once", "signal" = name(number));
+            } else if !stopped.join().unwrap_or(false) {
+                return 1;
+            }
+            end_by(number)
+        }
+    }
+}
+
+fn signals() -> std::io::Result<(Signal, Signal)> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+async fn next(term: &mut Signal, int: &mut Signal) -> i32 {
+    tokio::select! {
+        _ = term.recv() => SIGTERM,
+        _ = int.recv() => SIGINT,
+    }
+}
+
+/// Dies of the signal, so that the parent sees why. The first process of a container can't, and exits.
+fn end_by(number: i32) -> i32 {
+    if std::process::id() != 1 {
+        let _ = signal_hook::low_level::emulate_default_handler(number);
+    }
+    0
+}
+
+fn name(number: i32) -> &'static str {
+    if number == SIGINT { "interrupt" } else { "terminated" }
+}
+
+fn failed(error: &str) -> i32 {
+    log::fatal!("failed to start etcd", "error" = error);
+    1
+}
