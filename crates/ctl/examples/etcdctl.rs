@@ -1,7 +1,7 @@
 //! The client as a program of its own, for tests and for trying things out.
 
 fn main() {
-    std::process::exit(eyrie_ctl::run(std::env::args_os().skip(1).collect(), no_files));
+    std::process::exit(eyrie_ctl::run("etcdctl", std::env::args_os().skip(1).collect(), no_files));
 }
 
 /// This program has no `etcdutl` beside it.

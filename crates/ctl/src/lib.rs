@@ -30,14 +30,16 @@ pub type Local = fn(Vec<OsString>) -> i32;
 
 /// Runs one invocation of `etcdctl` and returns its exit code.
 ///
-/// `args` are the arguments without the program's name. Owns a runtime of its own: call it outside of any other.
-pub fn run(args: Vec<OsString>, local: Local) -> i32 {
+/// `program` is how it was called (`etcdctl`, or `eyrie ctl`), for advice on what to type next; help and version always
+/// say `etcdctl`. `args` are the arguments without the program's name. Owns a runtime of its own: call it outside of
+/// any other.
+pub fn run(program: &str, args: Vec<OsString>, local: Local) -> i32 {
     let words: Vec<Vec<u8>> = args.into_iter().map(OsString::into_vec).collect();
     if std::env::var_os("ETCDCTL_API").is_some_and(|version| version == "2") {
         error_line("Error: the v2 API is gone (ETCDCTL_API=2); unset ETCDCTL_API or set it to 3");
         return exit::ERROR;
     }
-    match understand(words, local) {
+    match understand(program, words, local) {
         Ok(None) => 0,
         Ok(Some(context)) => end(execute(context)),
         Err(code) => code,
@@ -45,7 +47,7 @@ pub fn run(args: Vec<OsString>, local: Local) -> i32 {
 }
 
 /// Finds the command and reads its flags; shows help where that was asked for.
-fn understand(words: Vec<Vec<u8>>, local: Local) -> Result<Option<Context>, i32> {
+fn understand(program: &str, words: Vec<Vec<u8>>, local: Local) -> Result<Option<Context>, i32> {
     let found = find(&tree::ROOT, &words).map_err(|text| {
         error_line(format!("Error: {text}\nRun '{} --help' for usage.\nError: {text}", tree::ROOT.name));
         exit::ERROR
@@ -63,7 +65,7 @@ fn understand(words: Vec<Vec<u8>>, local: Local) -> Result<Option<Context>, i32>
         out(help::page(&found));
         return Ok(None);
     }
-    Ok(Some(Context { parsed, local, found }))
+    Ok(Some(Context { program: program.to_owned(), parsed, local, found }))
 }
 
 /// `help [command]`

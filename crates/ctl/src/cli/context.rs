@@ -8,14 +8,17 @@ use tokio::time::Instant;
 use super::find::Found;
 use super::flag::Parsed;
 use super::globals;
+use crate::Local;
 use crate::client::{Address, CallError, Client, Config, Deadline, Tls};
+use crate::commands::{password, watch_args};
 use crate::exit::{self, Failure};
 use crate::print::{self, Printer};
 use crate::zaplog::Logger;
-use crate::{Local, commands::password};
 
 /// One invocation.
 pub(crate) struct Context {
+    /// How this program was called.
+    pub(crate) program: String,
     /// Arguments and flags.
     pub(crate) parsed: Parsed,
     /// What this program can do with local files; see [`Local`].
@@ -77,7 +80,11 @@ impl Context {
     /// # Errors
     /// Bad flags.
     pub(crate) fn config(&mut self, logger: Logger) -> Result<Config, Failure> {
-        globals::read_environment(&mut self.parsed, &self.found.inherited())?;
+        let expected = match self.found.command().name {
+            "watch" => watch_args::VARIABLES.as_slice(),
+            _ => &[],
+        };
+        globals::read_environment(&mut self.parsed, &self.found.inherited(), expected)?;
         let parsed = &self.parsed;
         let domain = parsed.text("discovery-srv");
         if !domain.is_empty() {

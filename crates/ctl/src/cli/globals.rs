@@ -39,11 +39,15 @@ pub(crate) static GLOBALS: [Flag; 18] = [
 
 /// Takes the values of inherited flags that were not typed from the environment.
 ///
-/// Unknown `ETCDCTL_` variables get a warning line each.
+/// Unknown `ETCDCTL_` variables get a warning line each, unless the command `expected` them.
 ///
 /// # Errors
 /// A variable and its flag both given.
-pub(crate) fn read_environment(parsed: &mut Parsed, inherited: &[&'static Flag]) -> Result<(), Failure> {
+pub(crate) fn read_environment(
+    parsed: &mut Parsed,
+    inherited: &[&'static Flag],
+    expected: &[&str],
+) -> Result<(), Failure> {
     let variable = |flag: &Flag| format!("{PREFIX}{}", flag.name.to_uppercase().replace('-', "_"));
     let mut used = Vec::new();
     let mut typed = Vec::new();
@@ -57,10 +61,13 @@ pub(crate) fn read_environment(parsed: &mut Parsed, inherited: &[&'static Flag])
             used.push(name);
         }
     }
-    let quiet = ["ETCDCTL_API"];
     for (name, value) in std::env::vars_os() {
         let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned());
-        if used.contains(&name) || !name.starts_with(PREFIX) || quiet.contains(&name.as_str()) {
+        if used.contains(&name)
+            || !name.starts_with(PREFIX)
+            || name == "ETCDCTL_API"
+            || expected.contains(&name.as_str())
+        {
             continue;
         }
         if typed.contains(&name) {

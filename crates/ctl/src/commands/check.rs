@@ -190,7 +190,7 @@ async fn refuse_keys(link: &Link, prefix: &[u8]) -> Done {
         return Ok(());
     }
     let shown = String::from_utf8_lossy(prefix);
-    let text = format!("prefix {} has keys. Delete with etcdctl del --prefix {shown} first", quote(prefix));
+    let text = format!("prefix {} has keys. Delete with 'etcdctl del --prefix {shown}' first", quote(prefix));
     Err(Failure::new(exit::INVALID_INPUT, text))
 }
 

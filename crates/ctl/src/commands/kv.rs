@@ -37,7 +37,7 @@ pub(crate) async fn get(mut context: Context) -> Done {
 
 /// `put KEY [VALUE]`
 pub(crate) async fn put(mut context: Context) -> Done {
-    let request = range::put(&context.parsed)?;
+    let request = range::put(&context.parsed, std::io::stdin().lock())?;
     let link = context.connect().await?;
     let reply = link
         .client

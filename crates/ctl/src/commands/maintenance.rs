@@ -51,9 +51,10 @@ pub(crate) async fn alarm_disarm(mut context: Context) -> Done {
 pub(crate) async fn defrag(mut context: Context) -> Done {
     let data_dir = context.parsed.text("data-dir");
     if !data_dir.is_empty() {
+        let utl = if context.program == "etcdctl" { "etcdutl" } else { "eyrie utl" };
         error_line(format!(
-            "Failed to defragment etcd data[{data_dir}] (a data directory at rest is not this program's to change; \
-             stop the member, then run: etcdutl defrag --data-dir {data_dir}   (or: eyrie utl defrag --data-dir {data_dir}))"
+            "Failed to defragment etcd data[{data_dir}] (only a server or {utl} may change a data directory; \
+             stop the member, then run: {utl} defrag --data-dir {data_dir})"
         ));
         return Err(Failure::silent(exit::ERROR));
     }

@@ -113,11 +113,11 @@ fn sorting(parsed: &Parsed) -> Result<(SortOrder, SortTarget), Failure> {
     Ok((order, target))
 }
 
-/// The request of `put`; a value that is not an argument is read from standard input.
+/// The request of `put`; a value that is not an argument is read from `stdin`.
 ///
 /// # Errors
 /// Missing or contradicting arguments.
-pub(crate) fn put(parsed: &Parsed) -> Result<PutRequest, Failure> {
+pub(crate) fn put(parsed: &Parsed, mut stdin: impl Read) -> Result<PutRequest, Failure> {
     let usage = || Failure::args("put command needs 1 argument and input from stdin or 2 arguments");
     let key = parsed.args.first().ok_or_else(usage)?;
     let ignore_value = parsed.bool("ignore-value");
@@ -129,7 +129,7 @@ pub(crate) fn put(parsed: &Parsed) -> Result<PutRequest, Failure> {
         Some(value) => value.clone(),
         None => {
             let mut value = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut value).ok().filter(|len| *len > 0).ok_or_else(usage)?;
+            stdin.read_to_end(&mut value).ok().filter(|len| *len > 0).ok_or_else(usage)?;
             value
         }
     };

@@ -95,8 +95,17 @@ async fn receive(client: &Client, deadline: Deadline, mut file: File) -> Result<
         error.text()
     })?;
     let mut maintenance = MaintenanceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-    let refused = |status| CallError::Status(status).text();
-    let mut stream = maintenance.snapshot(client.request(SnapshotRequest {})).await.map_err(refused)?.into_inner();
+    let refused = |status| {
+        let error = CallError::Status(status);
+        zaplog::client(
+            "warn",
+            "v3/maintenance.go:221",
+            "failed to receive from snapshot stream; closing",
+            &[("error", &error.wire_text())],
+        );
+        error.text()
+    };
+    let opened = maintenance.snapshot(client.request(SnapshotRequest {})).await;
     zaplog::client("info", "v3/maintenance.go:211", "opened snapshot stream; downloading", &[]);
     zaplog::command(
         "info",
@@ -104,6 +113,7 @@ async fn receive(client: &Client, deadline: Deadline, mut file: File) -> Result<
         "fetching snapshot",
         &[("endpoint", client.endpoints()[0].typed())],
     );
+    let mut stream = opened.map_err(refused)?.into_inner();
     let (mut hasher, mut tail, mut len) = (Sha256::new(), Vec::new(), 0u64);
     while let Some(chunk) = stream.message().await.map_err(refused)? {
         file.write_all(&chunk.blob).map_err(|error| format!("could not write the snapshot ({error})"))?;

@@ -148,7 +148,7 @@ pub(crate) fn operation(line: &str) -> Result<RequestOp, Failure> {
     let flags: Vec<&'static Flag> = command.flags.iter().chain([&HELP]).collect();
     let parsed = flag::parse(&flags, &words[1..]).map_err(|_| bad("request"))?;
     let request = match command.name {
-        "put" => Request::RequestPut(range::put(&parsed)?),
+        "put" => Request::RequestPut(range::put(&parsed, std::io::empty())?),
         "get" => Request::RequestRange(range::get(&parsed)?),
         _ => Request::RequestDeleteRange(range::del(&parsed)?),
     };

@@ -144,11 +144,17 @@ fn create_request(keys: &[Vec<u8>], parsed: &Parsed) -> Result<WatchCreateReques
 async fn serve(link: &Link, mut requests: mpsc::Receiver<Ask>, mut watches: Vec<Watch>) -> Done {
     let ends_when_idle = !watches.is_empty();
     loop {
-        let (sender, stream) = open(&link.client).await?;
-        let mut live = Live { sender, stream, created: HashMap::new(), waiting: VecDeque::new() };
-        for watch in watches.drain(..) {
-            live.ask(watch).await;
+        // A server answers a stream only after its first request.
+        while watches.is_empty() {
+            match requests.recv().await {
+                Some(Ask::Watch(watch)) => watches.push(*watch),
+                Some(Ask::Progress) => {}
+                None => return Ok(()),
+            }
         }
+        let (sender, stream) = open(&link.client, &watches).await?;
+        let waiting = std::mem::take(&mut watches).into();
+        let mut live = Live { sender, stream, created: HashMap::new(), waiting };
         loop {
             tokio::select! {
                 Some(ask) = requests.recv() => match ask {
@@ -184,11 +190,16 @@ fn is_final(status: &tonic::Status) -> bool {
 
 type Opened = (mpsc::Sender<WatchRequest>, Streaming<WatchResponse>);
 
-/// Opens a stream, on whichever endpoint has one.
-async fn open(client: &Arc<Client>) -> Result<Opened, Failure> {
+/// Opens a stream, on whichever endpoint has one, and asks for the watches.
+async fn open(client: &Arc<Client>, watches: &[Watch]) -> Result<Opened, Failure> {
     loop {
         let channel = client.channel(None).await?;
-        let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
+        let (sender, receiver) = mpsc::channel(REQUESTS_MAX + watches.len());
+        for watch in watches {
+            let request_union = Some(RequestUnion::CreateRequest(watch.create.clone()));
+            // The queue is empty and has room for all: this cannot fail.
+            let _ = sender.try_send(WatchRequest { request_union });
+        }
         let request = client.request_with_leader(ReceiverStream::new(receiver));
         match WatchClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX).watch(request).await {
             Ok(response) => return Ok((sender, response.into_inner())),

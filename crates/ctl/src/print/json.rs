@@ -77,12 +77,15 @@ fn hex_members(reply: &MemberListResponse) -> String {
         .text("member_id", &format!("{:x}", header.member_id))
         .value("raft_term", header.raft_term)
         .end();
+    let urls = |urls: &[String]| {
+        if urls.is_empty() { "null".into() } else { list(urls, |url| crate::go::json::string(url)) }
+    };
     let members = list(&reply.members, |member| {
         Object::new()
             .text("ID", &format!("{:x}", member.id))
             .text("name", &member.name)
-            .raw("peerURLs", list(&member.peer_ur_ls, |url| crate::go::json::string(url)))
-            .raw("clientURLS", list(&member.client_ur_ls, |url| crate::go::json::string(url)))
+            .raw("peerURLs", urls(&member.peer_ur_ls))
+            .raw("clientURLS", urls(&member.client_ur_ls))
             .end()
     });
     Object::new().raw("header", header).raw("members", members).end()

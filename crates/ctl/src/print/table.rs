@@ -47,8 +47,8 @@ fn draw(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut drawn = rule.clone();
     for (title, width) in head.iter().zip(&widths) {
         let spare = width - title.chars().count();
-        // An odd blank goes to the left.
-        let left = spare.div_ceil(2);
+        // An odd blank goes to the right.
+        let left = spare / 2;
         drawn.push_str(&format!("| {}{}{} ", " ".repeat(left), title.to_uppercase(), " ".repeat(spare - left)));
     }
     drawn.push_str("|\n");
