@@ -111,12 +111,18 @@ fn diff(right: &str, other: &str) -> Vec<String> {
         if i < a.len() && j < b.len() && a[i] == b[j] {
             (i, j) = (i + 1, j + 1);
         } else if j == b.len() || (i < a.len() && common[i + 1][j] >= common[i][j + 1]) {
-            lines.push(format!("- {}", a[i]).trim_end().to_owned());
+            lines.push(shown('-', a[i]));
             i += 1;
         } else {
-            lines.push(format!("+ {}", b[j]).trim_end().to_owned());
+            lines.push(shown('+', b[j]));
             j += 1;
         }
     }
     lines
+}
+
+/// A line of a diff. Spaces at its end are shown as dots: an editor would drop them.
+fn shown(side: char, line: &str) -> String {
+    let bare = line.trim_end_matches(' ');
+    format!("{side} {bare}{}", "·".repeat(line.len() - bare.len())).trim_end().to_owned()
 }
