@@ -51,7 +51,7 @@ pub(crate) async fn alarm_disarm(mut context: Context) -> Done {
 pub(crate) async fn defrag(mut context: Context) -> Done {
     let data_dir = context.parsed.text("data-dir");
     if !data_dir.is_empty() {
-        let utl = if context.program == "etcdctl" { "etcdutl" } else { "eyrie utl" };
+        let utl = context.program.strip_suffix(" ctl").map_or("etcdutl".into(), |program| format!("{program} utl"));
         error_line(format!(
             "Failed to defragment etcd data[{data_dir}] (only a server or {utl} may change a data directory; \
              stop the member, then run: {utl} defrag --data-dir {data_dir})"

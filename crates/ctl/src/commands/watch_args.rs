@@ -8,6 +8,9 @@ const COUNT: &str = "bad number of arguments";
 const COUNT_ENV: &str = "bad number of arguments (found conflicting environment key)";
 const COUNT_SEPARATOR: &str = "bad number of arguments (found separator --, but no commands)";
 
+/// The variables of [`Environment`].
+pub(crate) const VARIABLES: [&str; 2] = ["ETCDCTL_WATCH_KEY", "ETCDCTL_WATCH_RANGE_END"];
+
 /// The key and range end that the environment names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
@@ -23,8 +26,8 @@ impl Environment {
     /// # Errors
     /// An end without a key.
     pub(crate) fn read() -> Result<Environment, Failure> {
-        let read = |name| std::env::var(name).unwrap_or_default();
-        let environment = Environment { key: read("ETCDCTL_WATCH_KEY"), range_end: read("ETCDCTL_WATCH_RANGE_END") };
+        let [key, range_end] = VARIABLES.map(|name| std::env::var(name).unwrap_or_default());
+        let environment = Environment { key, range_end };
         if environment.key.is_empty() && !environment.range_end.is_empty() {
             let end = quote(environment.range_end.as_bytes());
             return Err(Failure::args(format!("ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END={end}")));
