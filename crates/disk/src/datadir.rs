@@ -37,6 +37,9 @@ pub enum Kind {
     Empty,
     /// A store that was being created when its process ended; nothing in it was ever acknowledged.
     Unfinished,
+    /// A restore or a migration whose process ended before it was done. Never begun afresh as a new store: someone
+    /// counts on what was to be in it.
+    UnfinishedRestore,
     /// A whole store of ours.
     Eyrie {
         /// Layout version.
@@ -116,6 +119,8 @@ pub struct DataDir {
     wal_path: PathBuf,
     identity: Identity,
     wal_dir: Option<PathBuf>,
+    /// It is being filled by a restore.
+    restore: bool,
     _lock: DirLock,
 }
 
@@ -136,20 +141,35 @@ impl DataDir {
     /// # Errors
     /// [`DirError::Refused`] when anything of worth may be there.
     pub fn create(path: &Path, wal_dir: Option<&Path>, identity: Identity) -> Result<Self, DirError> {
+        Self::begin(path, wal_dir, identity, false)
+    }
+
+    /// As [`DataDir::create`], for a store that is to be filled from elsewhere. Left unfinished, it can only be
+    /// restored again: a server refuses it.
+    ///
+    /// # Errors
+    /// As for [`DataDir::create`].
+    pub fn create_for_restore(path: &Path, wal_dir: Option<&Path>, identity: Identity) -> Result<Self, DirError> {
+        Self::begin(path, wal_dir, identity, true)
+    }
+
+    fn begin(path: &Path, wal_dir: Option<&Path>, identity: Identity, restore: bool) -> Result<Self, DirError> {
+        let unfinished = |kind: &Kind| *kind == Kind::Unfinished || (restore && *kind == Kind::UnfinishedRestore);
         match inspect(path, wal_dir)? {
-            Kind::Absent | Kind::Empty | Kind::Unfinished => {}
+            Kind::Absent | Kind::Empty => {}
+            kind if unfinished(&kind) => {}
             other => return Err(refusal(path, &other)),
         }
         atomic::create_dir(path).map_err(at("create", path))?;
         let lock = acquire(path)?;
         // Asked again under the lock: another process may have finished meanwhile.
         let kind = inspect(path, wal_dir)?;
-        if !matches!(kind, Kind::Empty | Kind::Unfinished) {
+        if kind != Kind::Empty && !unfinished(&kind) {
             return Err(refusal(path, &kind));
         }
         let wal_dir = wal_dir.map(std::path::absolute).transpose().map_err(at("resolve", path))?;
         let wal_path = wal_dir.clone().unwrap_or_else(|| path.join(WAL));
-        if kind == Kind::Unfinished {
+        if unfinished(&kind) {
             clear_unfinished(path)?;
         }
         if let Some(found) = first_name(&wal_path)? {
@@ -159,7 +179,7 @@ impl DataDir {
                 path.display()
             )));
         }
-        let dir = Self { path: path.to_path_buf(), wal_path, identity, wal_dir, _lock: lock };
+        let dir = Self { path: path.to_path_buf(), wal_path, identity, wal_dir, restore, _lock: lock };
         dir.write_identity(false)?;
         atomic::create_dir(&dir.wal_path).map_err(at("create", &dir.wal_path))?;
         Ok(dir)
@@ -195,7 +215,7 @@ impl DataDir {
             return Err(refusal(path, &kind));
         }
         let wal_path = wal_place(path, wal_dir, noted.as_deref())?;
-        Ok(Self { path: path.to_path_buf(), wal_path, identity, wal_dir: noted, _lock: lock })
+        Ok(Self { path: path.to_path_buf(), wal_path, identity, wal_dir: noted, restore: false, _lock: lock })
     }
 
     /// The directory.
@@ -226,6 +246,7 @@ impl DataDir {
             name: self.identity.name.clone(),
             wal_dir: self.wal_dir.clone(),
             created,
+            restore: self.restore && !created,
         };
         let json = serde_json::to_string(&text).map_err(|e| {
             DirError::Refused(format!("the identity cannot be written down (is --wal-dir valid UTF-8?): {e}"))
@@ -243,6 +264,9 @@ pub fn refusal(path: &Path, kind: &Kind) -> DirError {
         Kind::Empty => format!("{dir} is empty: nothing was changed. Check --data-dir"),
         Kind::Unfinished => format!(
             "{dir} holds a store whose creation never finished; nothing in it was ever acknowledged. Start the server on it to begin afresh, or delete it"
+        ),
+        Kind::UnfinishedRestore => format!(
+            "{dir} holds a restore or a migration that never finished; it is not a whole store and nothing was started on it. Give the same `eyrie utl snapshot restore` or `eyrie utl migrate` command again, or delete the directory"
         ),
         Kind::Eyrie { .. } => format!(
             "{dir} already holds a store: nothing was changed. Choose a new directory, or start the server on this one"
@@ -276,7 +300,7 @@ fn inspect(path: &Path, wal_dir: Option<&Path>) -> Result<Kind, DirError> {
     };
     let Some(page) = page else { return inspect_nameless(path) };
     if !page.created {
-        return Ok(Kind::Unfinished);
+        return Ok(if page.restore { Kind::UnfinishedRestore } else { Kind::Unfinished });
     }
     if !path.join(TABLES).is_file() {
         return Ok(Kind::HalfDeleted { what: format!("the tables ({TABLES}) are missing") });
@@ -379,6 +403,7 @@ struct Page {
     identity: Identity,
     wal_dir: Option<PathBuf>,
     created: bool,
+    restore: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -388,6 +413,8 @@ struct Stored {
     name: String,
     wal_dir: Option<PathBuf>,
     created: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    restore: bool,
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, DirError> {
@@ -434,7 +461,7 @@ fn read_identity(path: &Path) -> Result<Option<Page>, DirError> {
         member: MemberId(id(&stored.member_id)?),
         name: stored.name,
     };
-    Ok(Some(Page { identity, wal_dir: stored.wal_dir, created: stored.created }))
+    Ok(Some(Page { identity, wal_dir: stored.wal_dir, created: stored.created, restore: stored.restore }))
 }
 
 fn acquire(path: &Path) -> Result<DirLock, DirError> {

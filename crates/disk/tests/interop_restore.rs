@@ -2,6 +2,7 @@
 
 mod interop;
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use eyrie_disk::datadir::{DataDir, Identity, Kind};
@@ -101,7 +102,9 @@ fn a_bumped_restore_lifts_the_revision_and_hides_what_was() {
     let too_far = dir.path().join("too-far");
     let fault = restore(&file, target(&too_far, u64::MAX)).unwrap_err();
     assert!(matches!(fault, LayFault::Bump { .. }), "{fault}");
-    assert_eq!(DataDir::inspect(&too_far).unwrap(), Kind::Unfinished);
+    assert_eq!(DataDir::inspect(&too_far).unwrap(), Kind::UnfinishedRestore);
+    let begun = DataDir::create(&too_far, None, target(&too_far, 0).identity).unwrap_err();
+    assert!(begun.to_string().contains("never finished"), "no empty store over a half restore: {begun}");
     restore(&file, target(&too_far, 5)).unwrap();
 }
 
@@ -130,11 +133,11 @@ fn every_flipped_byte_is_refused() {
     };
     let expected = content(&saved).unwrap();
     let path = dir.path().join("bad.db");
-    let mut bad = good.clone();
+    std::fs::write(&path, &good).unwrap();
+    let bad = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     let (mut found, mut free) = (0, 0);
-    for at in 0..good.len() {
-        bad[at] ^= 1 << (at % 8);
-        std::fs::write(&path, &bad).unwrap();
+    for (at, byte) in (0u64..).zip(&good) {
+        bad.write_all_at(&[byte ^ 1 << (at % 8)], at).unwrap();
         match SnapshotFile::open(&path, false) {
             Err(SnapshotFault::Hash { .. } | SnapshotFault::Structure(_)) => {}
             other => panic!("byte {at}: {other:?}"),
@@ -145,7 +148,7 @@ fn every_flipped_byte_is_refused() {
             Ok(status) if status == expected => free += 1,
             Ok(_) => {}
         }
-        bad[at] = good[at];
+        bad.write_all_at(&[*byte], at).unwrap();
     }
     assert!(found > 500, "{found} flips of {} found without the hash, {free} in bytes that nothing uses", good.len());
 }

@@ -80,7 +80,7 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
 /// Refuses directories that hold something, in upstream's words.
 fn target_dirs(data_dir: &str, wal_dir: &str) -> Result<Option<PathBuf>, Failure> {
     match DataDir::inspect(Path::new(data_dir)) {
-        Ok(Kind::Absent | Kind::Empty | Kind::Unfinished) => {}
+        Ok(Kind::Absent | Kind::Empty | Kind::Unfinished | Kind::UnfinishedRestore) => {}
         Ok(_) | Err(_) => {
             return Err(Failure::error(format!("data-dir {data_dir:?} not empty or could not be read")));
         }
@@ -89,7 +89,7 @@ fn target_dirs(data_dir: &str, wal_dir: &str) -> Result<Option<PathBuf>, Failure
         return Ok(None);
     }
     // what an unfinished restore left there is cleared when the data directory is begun again
-    let unfinished = matches!(DataDir::inspect(Path::new(data_dir)), Ok(Kind::Unfinished));
+    let unfinished = matches!(DataDir::inspect(Path::new(data_dir)), Ok(Kind::Unfinished | Kind::UnfinishedRestore));
     if Path::new(wal_dir).exists() && !unfinished {
         return Err(Failure::error(format!("wal-dir {wal_dir:?} exists")));
     }

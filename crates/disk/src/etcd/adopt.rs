@@ -47,7 +47,7 @@ impl EtcdDir {
     pub fn adopt(&self, data_dir: &Path, wal_dir: Option<&Path>, name: Option<&str>) -> Result<Adopted, AdoptFault> {
         let name = name.unwrap_or(self.name()).to_owned();
         let identity = Identity { cluster: ClusterId(self.cluster), member: self.member, name };
-        let dir = DataDir::create(data_dir, wal_dir, identity).map_err(LayFault::from)?;
+        let dir = DataDir::create_for_restore(data_dir, wal_dir, identity).map_err(LayFault::from)?;
         let edits = Edits { members: Some(self.stored_members.clone()), ..Edits::default() };
         let tally = load_tables(&dir, &self.database, &edits, self.applied)?;
         let (state, applied) = self.replay(&dir)?;

@@ -16,6 +16,8 @@ use super::HASH_LEN;
 use crate::bbolt::{BoltFault, Database};
 
 const READ_LEN: usize = 256 * 1024;
+/// Smaller files are not worth a second thread.
+const SIDE_BY_SIDE_LEN_MIN: u64 = 4 << 20;
 
 /// Why a file is not accepted. The texts are upstream's where upstream has one.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +92,17 @@ impl SnapshotFile {
             return Err(SnapshotFault::MissingHash);
         }
         let body = if hashed { len - HASH_LEN as u64 } else { len };
+        let check = || check_hash(&file, body).map_err(|e| fault("read", e)).flatten();
+        if hashed && !skip_hash_check && len < SIDE_BY_SIDE_LEN_MIN {
+            check()?;
+        }
         // both read the whole file: side by side
         std::thread::scope(|scope| {
-            let hashing = (hashed && !skip_hash_check).then(|| scope.spawn(|| check_hash(&file, body)));
+            let apart = hashed && !skip_hash_check && len >= SIDE_BY_SIDE_LEN_MIN;
+            let hashing = apart.then(|| scope.spawn(check));
             let database = file.try_clone().map_err(BoltFault::Io).and_then(|file| Database::open(file, Some(body)));
             if let Some(hashing) = hashing {
-                hashing.join().expect("hashing does not panic").map_err(|e| fault("read", e))??;
+                hashing.join().expect("hashing does not panic")?;
             }
             Ok(Self { database: database? })
         })

@@ -58,7 +58,7 @@ pub fn restore(file: &SnapshotFile, target: RestoreTarget<'_>) -> Result<Restore
         term: FIRST_TERM,
         membership: Membership { voters, learners: Vec::new() },
     };
-    let dir = DataDir::create(target.data_dir, target.wal_dir, target.identity)?;
+    let dir = DataDir::create_for_restore(target.data_dir, target.wal_dir, target.identity)?;
     let edits = Edits { members: Some(target.members), forget_removed: true, bump_revision: target.bump_revision };
     let tally = load_tables(&dir, file, &edits, (LogIndex(start.index), Term(start.term)))?;
     finish(&dir, &start, &HardState { term: start.term, vote: 0, commit: start.index })?;
