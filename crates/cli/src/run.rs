@@ -8,11 +8,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::notify;
 
+/// The moments of a run that a person may want to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Clients can be served.
+    Ready,
+    /// A signal came; open requests end, and everything is made durable.
+    Stopping,
+    /// All is durable.
+    Stopped,
+}
+
 /// Runs a member until SIGTERM or SIGINT, then stops it gracefully; a second signal ends the process at once.
 ///
-/// `ready` is called when clients can be served. Afterwards the process ends by the signal, as its parent expects, or
-/// with 0 if it is the first process of a container.
-pub(crate) fn until_signal(config: &Config, ready: impl FnOnce(&Server)) -> i32 {
+/// Afterwards the process ends by the signal, as its parent expects, or with 0 if it is the first process of a
+/// container.
+pub(crate) fn until_signal(config: &Config, tell: impl Fn(Moment)) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("can't start the signal thread: {error}")),
@@ -26,7 +37,7 @@ pub(crate) fn until_signal(config: &Config, ready: impl FnOnce(&Server)) -> i32 
         Err(error) => return failed(&error.to_string()),
     };
     notify::ready();
-    ready(&server);
+    tell(Moment::Ready);
     let ended = runtime.block_on(async {
         tokio::select! {
             number = next(&mut term, &mut int) => Ok(number),
@@ -42,6 +53,7 @@ pub(crate) fn until_signal(config: &Config, ready: impl FnOnce(&Server)) -> i32 
         }
         Ok(number) => {
             log::info!("received signal; shutting down", "signal" = name(number));
+            tell(Moment::Stopping);
             let stopped = std::thread::spawn(move || server.stop().is_ok());
             let second = runtime.block_on(async {
                 loop {
@@ -55,6 +67,8 @@ pub(crate) fn until_signal(config: &Config, ready: impl FnOnce(&Server)) -> i32 
                 log::warn!("received a second signal; stopping at once", "signal" = name(number));
             } else if !stopped.join().unwrap_or(false) {
                 return 1;
+            } else {
+                tell(Moment::Stopped);
             }
             end_by(number)
         }

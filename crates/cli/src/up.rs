@@ -9,7 +9,7 @@ use eyrie_server::config::{Address, AutoCompaction, Url};
 use eyrie_server::log::{Format, Level, LogConfig, Output};
 use eyrie_server::{Config, log};
 
-use crate::run;
+use crate::run::{self, Moment};
 
 /// Start a store here, for this machine only
 ///
@@ -37,8 +37,11 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
     };
     let taken = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_err();
     if options.port != 0 && taken(options.port) {
-        let free = (1..100).map(|step| options.port.saturating_add(step * 10_000 % 50_000 + step - 1)).find(|port| !taken(*port));
-        eprintln!("Port {} on 127.0.0.1 is already taken by another program.", options.port);
+        let free = (1..100)
+            .map(|step| options.port.saturating_add(step * 10_000 % 50_000 + step - 1))
+            .find(|port| !taken(*port));
+        eprintln!("Port {} on 127.0.0.1 is already taken; perhaps Eyrie is up already.", options.port);
+        eprintln!("  To ask what is there:   {program} ctl{} endpoint status", endpoint(options.port));
         eprintln!("  To see which:           ss -ltnp 'sport = :{}'", options.port);
         eprintln!("  To use another port:    {program} up --port {}", free.unwrap_or(12_379));
         eprintln!("Nothing was started, and nothing was changed.");
@@ -53,7 +56,11 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
         return 1;
     }
     let config = config(options.port, store);
-    let code = run::until_signal(&config, |_| println!("{}", greeting(program, &options, continued)));
+    let code = run::until_signal(&config, |moment| match moment {
+        Moment::Ready => println!("{}", greeting(program, &options, continued)),
+        Moment::Stopping => println!("\nStopping ..."),
+        Moment::Stopped => println!("Stopped. The data stays in {}.", options.data.display()),
+    });
     if code != 0 {
         eprintln!("{}", last_error(&log_file));
         eprintln!("The whole story is in {}.", log_file.display());
@@ -84,7 +91,7 @@ fn config(port: u16, store: PathBuf) -> Config {
 
 fn greeting(program: &str, options: &Options, continued: bool) -> String {
     let Options { port, data } = options;
-    let at = if *port == 2379 { String::new() } else { format!(" --endpoints=127.0.0.1:{port}") };
+    let at = endpoint(*port);
     let state = if continued { "continued with the data that was there" } else { "a new, empty store" };
     format!(
         "Eyrie is up: an etcd-compatible store, {state}.\n\n  \
@@ -100,6 +107,11 @@ fn greeting(program: &str, options: &Options, continued: bool) -> String {
         data.join("store").display(),
         data.join("eyrie.log").display(),
     )
+}
+
+/// What `eyrie ctl` needs to be told about the port, if anything.
+fn endpoint(port: u16) -> String {
+    if port == 2379 { String::new() } else { format!(" --endpoints=127.0.0.1:{port}") }
 }
 
 /// The error of the last line of the log that has one.

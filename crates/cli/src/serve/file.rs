@@ -94,7 +94,9 @@ fn sub_map(
 
 fn set(given: &mut Given, path: &str, flag: &str, key: &str, value: Value) -> Result<(), String> {
     let Some(flag) = flags::find(flag) else { return Err(unknown(path, key, None)) };
-    let Some(text) = scalar(&value, flag.kind).map_err(|why| format!("{path}: key {key}: {why}"))? else { return Ok(()) };
+    let Some(text) = scalar(&value, flag.kind).map_err(|why| format!("{path}: key {key}: {why}"))? else {
+        return Ok(());
+    };
     from_file(given, flag, key, text).map_err(|why| format!("{path}: {why}"))
 }
 

@@ -84,7 +84,9 @@ pub(crate) fn read(
     let text = open(Path::new(&path)).map_err(|error| Stop::Verify(format!("open {path}: {error}")))?;
     let mut ignored: Vec<String> =
         given.values.keys().filter(|name| **name != "config-file").map(|name| format!("--{name}")).collect();
-    ignored.extend(variables.iter().filter(|(name, _)| name != "ETCD_CONFIG_FILE" && is_flags(name)).map(|(name, _)| name.clone()));
+    ignored.extend(
+        variables.iter().filter(|(name, _)| name != "ETCD_CONFIG_FILE" && is_flags(name)).map(|(name, _)| name.clone()),
+    );
     let mut given = super::file::read(&path, &text).map_err(Stop::Verify)?;
     if !ignored.is_empty() {
         given.notes.push(Note::FileOnly(ignored));
@@ -123,9 +125,7 @@ fn arguments(args: &[String]) -> Result<Given, Stop> {
         let value = match (value, flag.kind) {
             (Some(value), _) => value,
             (None, Kind::Bool) => "true".to_string(),
-            (None, _) => {
-                args.next().cloned().ok_or_else(|| Stop::Usage(format!("flag needs an argument: -{name}")))?
-            }
+            (None, _) => args.next().cloned().ok_or_else(|| Stop::Usage(format!("flag needs an argument: -{name}")))?,
         };
         values::check(flag.kind, &value).map_err(|why| {
             Stop::Usage(match flag.kind {

@@ -1,7 +1,7 @@
 //! `eyrie serve`, also as `etcd`: a member, configured as etcd is.
 
-pub(crate) mod flags;
 mod file;
+pub(crate) mod flags;
 mod given;
 mod help;
 mod settings;
@@ -42,7 +42,10 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
     for (name, value) in variables {
         log::info!("recognized and used environment variable", "variable-name" = name, "variable-value" = value);
     }
-    log::info!("Running: ", "args" = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>());
+    log::info!(
+        "Running: ",
+        "args" = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>()
+    );
     if given.get("data-dir").is_none_or(str::is_empty) {
         log::warn!("'data-dir' was empty; using default", "data-dir" = config.data_dir);
     }
@@ -60,7 +63,9 @@ fn end(program: &str, stop: Stop) -> i32 {
             0
         }
         Stop::Usage(message) => {
-            eprintln!("{message}\nUsage:\n\n  {program} [flags]\n    Start an etcd server.\n\n  {program} --help\n    Show all flags.");
+            eprintln!(
+                "{message}\nUsage:\n\n  {program} [flags]\n    Start an etcd server.\n\n  {program} --help\n    Show all flags."
+            );
             2
         }
         Stop::Verify(error) => {

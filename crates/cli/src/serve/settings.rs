@@ -68,7 +68,8 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         quota_backend_bytes: number(given, "quota-backend-bytes", 0),
         max_txn_ops: number(given, "max-txn-ops", defaults.max_txn_ops),
         max_request_bytes: max_request_bytes(given, defaults.max_request_bytes)?,
-        max_concurrent_streams: number(given, "max-concurrent-streams", u64::from(u32::MAX)).min(u64::from(u32::MAX)) as u32,
+        max_concurrent_streams: number(given, "max-concurrent-streams", u64::from(u32::MAX)).min(u64::from(u32::MAX))
+            as u32,
         auto_compaction: auto_compaction(given)?,
         watch_progress_notify_interval: positive(
             given,
@@ -117,7 +118,8 @@ fn refuse(given: &Given) -> Result<(), String> {
     for flag in flags::all() {
         let Meaning::Refused { harmless, why } = &flag.meaning else { continue };
         let Some(value) = given.get(flag.name).filter(|value| !value.is_empty()) else { continue };
-        let harmless = harmless.contains(&value) || (harmless.contains(&"false") && values::boolean(value) == Some(false));
+        let harmless =
+            harmless.contains(&value) || (harmless.contains(&"false") && values::boolean(value) == Some(false));
         if !harmless {
             return Err(format!("--{} is not supported: {why}", flag.name));
         }
@@ -292,7 +294,8 @@ fn gates(given: &Given) -> Result<bool, String> {
             let hint = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
             return Err(format!("unrecognized feature gate: {name}{hint}"));
         }
-        let value = values::boolean(value).ok_or_else(|| format!("invalid value of {name}={value}, use true or false"))?;
+        let value =
+            values::boolean(value).ok_or_else(|| format!("invalid value of {name}={value}, use true or false"))?;
         check |= value && name == "InitialCorruptCheck";
     }
     Ok(check)
