@@ -125,6 +125,14 @@ pub struct Config {
     pub edge_threads: usize,
 }
 
+impl Config {
+    /// How many threads serve clients.
+    pub(crate) fn edges(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.edge_threads == 0 { cores() } else { self.edge_threads }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let client = || Url { tls: false, address: Address::Tcp("localhost".into(), 2379) };

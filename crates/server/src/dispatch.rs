@@ -20,7 +20,7 @@ use tower::{Service, ServiceExt};
 
 use crate::config::Config;
 use crate::election::ElectionService;
-use crate::grpc::{AuthService, ClusterService, KvService, LeaseService, MaintenanceService};
+use crate::grpc::{AuthService, Call, ClusterService, EdgeBody, KvService, LeaseService, MaintenanceService, Short};
 use crate::grpc_health::HealthService;
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::line::Line;
@@ -151,29 +151,38 @@ where
 #[derive(Clone)]
 pub(crate) struct Dispatch {
     pub(crate) services: GrpcCounted<Services>,
+    /// `None` where only pages are served.
+    pub(crate) short: Option<Short>,
     /// `None` where only gRPC is served.
     pub(crate) pages: Option<axum::Router>,
-    /// gRPC is served here too.
-    pub(crate) grpc: bool,
 }
 
 impl Dispatch {
-    pub(crate) async fn call(mut self, request: Request<hyper::body::Incoming>) -> Result<Response<Body>, Infallible> {
-        if self.grpc && is_grpc(request.headers()) {
-            return self.services.call(request).await;
+    pub(crate) async fn call(
+        self: Arc<Self>,
+        request: Request<hyper::body::Incoming>,
+    ) -> Result<Response<EdgeBody>, Infallible> {
+        if let Some(short) = &self.short {
+            if let Some(call) = Call::of(&request) {
+                return Ok(short.clone().answer(call, request).await);
+            }
+            if is_grpc(request.headers()) {
+                let Ok(response) = self.services.clone().call(request).await;
+                return Ok(response.map(EdgeBody::Long));
+            }
         }
-        match self.pages {
+        match &self.pages {
             Some(pages) => {
-                let Ok(response) = pages.oneshot(request.map(axum::body::Body::new)).await;
-                Ok(response.map(Body::new))
+                let Ok(response) = pages.clone().oneshot(request.map(axum::body::Body::new)).await;
+                Ok(response.map(|body| EdgeBody::Long(Body::new(body))))
             }
             None => Ok(not_here()),
         }
     }
 }
 
-fn not_here() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+fn not_here() -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::default());
     *response.status_mut() = http::StatusCode::NOT_FOUND;
     response
 }

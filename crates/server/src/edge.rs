@@ -16,11 +16,12 @@ use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
+use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;
 use crate::limits::{ACCEPT_BACKLOG, GRACE};
 use crate::log_warn;
-use crate::node::Fatal;
+use crate::node::{Fatal, Outcome};
 
 /// How long an acceptor rests after an error such as too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -104,9 +105,12 @@ impl Edges {
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
-    pub(crate) fn serve(config: &Config, listeners: Vec<(Listener, Dispatch)>) -> Result<Self, Fatal> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if config.edge_threads == 0 { cores } else { config.edge_threads };
+    pub(crate) fn serve(
+        config: &Config,
+        trays: &Arc<Trays<Outcome>>,
+        listeners: Vec<(Listener, Dispatch)>,
+    ) -> Result<Self, Fatal> {
+        let count = config.edges();
         let manners = Manners {
             max_concurrent_streams: config.max_concurrent_streams,
             keepalive_interval: config.grpc_keepalive_interval,
@@ -131,7 +135,13 @@ impl Edges {
             let accept = if number == 0 { listeners.take().unwrap_or_default() } else { Vec::new() };
             let (senders, stopped) = (senders.clone(), stopped.clone());
             edges.push(number);
-            let body = move || runtime.block_on(edge(receiver, accept, senders, manners, stopped));
+            let trays = trays.clone();
+            let body = move || {
+                runtime.block_on(async {
+                    tokio::spawn(trays.hand_out(number));
+                    edge(receiver, accept, senders, manners, stopped).await;
+                });
+            };
             let thread = std::thread::Builder::new().name(format!("edge-{number}")).spawn(body);
             threads.push(thread.map_err(|error| Fatal::Other(format!("can't start an edge thread: {error}")))?);
         }
@@ -252,7 +262,7 @@ where
         .keep_alive_interval(manners.keepalive_interval)
         .keep_alive_timeout(manners.keepalive_timeout);
     builder.http1().timer(TokioTimer::new()).keep_alive(true);
-    let service = service_fn(move |request| dispatch.as_ref().clone().call(request));
+    let service = service_fn(move |request| dispatch.clone().call(request));
     let talking = builder.serve_connection(io, service);
     tokio::pin!(talking);
     tokio::select! {

@@ -15,8 +15,8 @@ use crate::{log_info, log_warn};
 
 /// How often a member that has no leader yet tries to publish itself.
 const PUBLISH_RETRY: Duration = Duration::from_millis(20);
-/// How often the size of the tables and the room on their disk are looked at.
-const DISK_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the room on the disk, and requests that wait too long, are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Periodic compaction compacts at least this often (etcd's figure).
 const PERIODIC_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// Samples of the revision in one interval of periodic compaction (etcd's figure).
@@ -66,14 +66,15 @@ pub(crate) async fn keep_house(store: Store, config: Config) {
         }
         std::future::pending::<()>().await;
     };
-    tokio::join!(lease::expiry_loop(store.clone()), checkpoints, compaction, watch_the_disk(&store));
+    tokio::join!(lease::expiry_loop(store.clone()), checkpoints, compaction, watch_over(&store));
 }
 
-async fn watch_the_disk(store: &Store) {
-    let mut tick = tokio::time::interval(DISK_LOOK_INTERVAL);
+async fn watch_over(store: &Store) {
+    let mut tick = tokio::time::interval(WATCH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        store.give_up_on_the_overdue();
         if let Err(error) = store.look_at_the_disk() {
             let error = error.to_string();
             log_warn!("can't see how full the disk is; it is tried again", "error" = &error);

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use eyrie_api::pb;
-use eyrie_api::pb::kv_server::Kv;
 use eyrie_api::pb::lease_server::Lease;
 use tokio_stream::StreamExt;
 use tonic::{Code, Request, Status};
@@ -83,16 +82,16 @@ impl Line {
         };
         let ops = |ops: Vec<_>| ops.into_iter().map(|op| pb::RequestOp { request: Some(op) }).collect();
         let request = pb::TxnRequest { compare: vec![compare], success: ops(then), failure: ops(or) };
-        Ok(self.kv.txn(Request::new(request)).await.map_err(unknown)?.into_inner())
+        self.kv.txn(request).await.map_err(unknown)
     }
 
     pub(crate) async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
-        Ok(self.kv.range(Request::new(request)).await.map_err(unknown)?.into_inner())
+        self.kv.range(request).await.map_err(unknown)
     }
 
     pub(crate) async fn delete(&self, key: Bytes) -> Result<pb::DeleteRangeResponse, Status> {
         let request = pb::DeleteRangeRequest { key, ..Default::default() };
-        Ok(self.kv.delete_range(Request::new(request)).await.map_err(unknown)?.into_inner())
+        self.kv.delete_range(request).await.map_err(unknown)
     }
 
     /// Returns when no key of the line is left that was created at this revision or before.

@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 use crate::config::Config;
 use crate::dispatch::{Dispatch, Services};
 use crate::edge::{Edges, bind};
+use crate::grpc::{KvService, Short};
 use crate::housekeeping;
+use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::metrics::GrpcCounted;
 use crate::node::{self, Fatal, Threads};
 use crate::store::Store;
@@ -51,13 +53,15 @@ impl Server {
         let context = pages::context(&store, services.clone(), config);
         let pages = http::router(context.clone());
         let here_too = config.listen_client_http_urls.is_empty();
-        let both = Dispatch { services: services.clone(), pages: here_too.then(|| pages.clone()), grpc: true };
-        let only_pages = Dispatch { services: services.clone(), pages: Some(pages), grpc: false };
-        let metrics = Dispatch { services, pages: Some(http::metrics_router(context)), grpc: false };
+        let message_bytes_max = config.max_request_bytes + GRPC_OVERHEAD_BYTES;
+        let short = Short::new(KvService { store: store.clone() }, store.metrics().grpc.clone(), message_bytes_max);
+        let both = Dispatch { services: services.clone(), short: Some(short), pages: here_too.then(|| pages.clone()) };
+        let only_pages = Dispatch { services: services.clone(), short: None, pages: Some(pages) };
+        let metrics = Dispatch { services, short: None, pages: Some(http::metrics_router(context)) };
         let mut serving: Vec<_> = listeners.into_iter().map(|listener| (listener, both.clone())).collect();
         serving.extend(pages_only.into_iter().map(|listener| (listener, only_pages.clone())));
         serving.extend(metrics_only.into_iter().map(|listener| (listener, metrics.clone())));
-        let edges = Edges::serve(config, serving)?;
+        let edges = Edges::serve(config, &store.shared().trays, serving)?;
         for url in &config.listen_client_urls {
             let url = url.to_string();
             log_info!(

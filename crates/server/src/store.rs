@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eyrie_api::pb;
 use eyrie_raft::Standing;
 use eyrie_state::{Answer, Command, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer};
 use tokio::sync::oneshot;
 
+use crate::completions::Waiter;
 use crate::config::Config;
 use crate::errors::ServeError;
 use crate::lease::Lessor;
@@ -78,14 +79,19 @@ impl Store {
         if data.len() > self.rules.request_bytes_max {
             return Err(ServeError::TooLarge);
         }
-        let (waiter, outcome) = oneshot::channel();
-        self.shared.inbox.put(Item::Propose { data: data.into(), waiter })?;
-        let (revision, outcome) = match tokio::time::timeout(self.rules.request_timeout, outcome).await {
-            Ok(Ok(outcome)) => outcome?,
-            Ok(Err(_)) => return Err(ServeError::Stopped),
-            Err(_) => return Err(ServeError::Timeout),
-        };
+        let (waiter, outcome) = Waiter::new();
+        self.shared.inbox.put(Item::Propose { data, waiter, since: Instant::now() })?;
+        let (revision, outcome) = outcome.await.map_err(|_| ServeError::Stopped)??;
         Ok((revision, outcome?))
+    }
+
+    /// Tells those who wait for longer than a request may take. What they asked for may still be carried out.
+    pub(crate) fn give_up_on_the_overdue(&self) {
+        let Some(cutoff) = Instant::now().checked_sub(self.rules.request_timeout) else { return };
+        let late = self.shared.inbox.overdue(cutoff);
+        for waiter in late.into_iter().chain(self.shared.pending.overdue(cutoff)) {
+            waiter.answer(Err(ServeError::Timeout));
+        }
     }
 
     /// Returns when a read made from now on sees every write that was acknowledged before the call.

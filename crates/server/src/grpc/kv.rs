@@ -14,41 +14,38 @@ pub(crate) struct KvService {
     pub(crate) store: Store,
 }
 
-#[tonic::async_trait]
-impl pb::kv_server::Kv for KvService {
-    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let request = request.into_inner();
+impl KvService {
+    pub(crate) async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         let serializable = request.serializable;
         let range = convert::range(request)?;
         if !serializable {
             self.store.linearize().await?;
         }
         let (revision, answer) = self.store.range(&range)?;
-        Ok(Response::new(convert::range_response(self.store.header(revision), answer)))
+        Ok(convert::range_response(self.store.header(revision), answer))
     }
 
-    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let put = convert::put(request.into_inner())?;
+    pub(crate) async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, Status> {
+        let put = convert::put(request)?;
         let (revision, answer) = self.store.propose(Command::Put(put)).await?;
         let Answer::Put { prev } = answer else { return Err(mismatch("put")) };
         let header = Some(self.store.header(revision));
-        Ok(Response::new(pb::PutResponse { header, prev_kv: prev.map(convert::key_value) }))
+        Ok(pb::PutResponse { header, prev_kv: prev.map(convert::key_value) })
     }
 
-    async fn delete_range(
+    pub(crate) async fn delete_range(
         &self,
-        request: Request<pb::DeleteRangeRequest>,
-    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let delete = convert::delete_range(request.into_inner())?;
+        request: pb::DeleteRangeRequest,
+    ) -> Result<pb::DeleteRangeResponse, Status> {
+        let delete = convert::delete_range(request)?;
         let (revision, answer) = self.store.propose(Command::DeleteRange(delete)).await?;
         let Answer::DeleteRange { deleted, prev } = answer else { return Err(mismatch("delete")) };
         let header = Some(self.store.header(revision));
         let prev_kvs = prev.into_iter().map(convert::key_value).collect();
-        Ok(Response::new(pb::DeleteRangeResponse { header, deleted, prev_kvs }))
+        Ok(pb::DeleteRangeResponse { header, deleted, prev_kvs })
     }
 
-    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let request = request.into_inner();
+    pub(crate) async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
         let serializable = only_serializable(&request);
         let txn = convert::txn(request, self.store.txn_ops_max())?;
         check::txn(&txn, self.store.txn_ops_max()).map_err(ServeError::from)?;
@@ -62,14 +59,11 @@ impl pb::kv_server::Kv for KvService {
             let Answer::Txn(answer) = answer else { return Err(mismatch("transaction")) };
             (revision, answer)
         };
-        Ok(Response::new(convert::txn_response(self.store.header(revision), answer)))
+        Ok(convert::txn_response(self.store.header(revision), answer))
     }
 
-    async fn compact(
-        &self,
-        request: Request<pb::CompactionRequest>,
-    ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let pb::CompactionRequest { revision, physical } = request.into_inner();
+    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, Status> {
+        let pb::CompactionRequest { revision, physical } = request;
         if revision < 0 {
             return Err(ServeError::from(Refusal::Compacted).into());
         }
@@ -77,7 +71,36 @@ impl pb::kv_server::Kv for KvService {
         if physical {
             self.store.compaction_finished().await;
         }
-        Ok(Response::new(pb::CompactionResponse { header: Some(self.store.header(at)) }))
+        Ok(pb::CompactionResponse { header: Some(self.store.header(at)) })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for KvService {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
+        Ok(Response::new(self.range(request.into_inner()).await?))
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
+        Ok(Response::new(self.put(request.into_inner()).await?))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        Ok(Response::new(self.delete_range(request.into_inner()).await?))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
+        Ok(Response::new(self.txn(request.into_inner()).await?))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        Ok(Response::new(self.compact(request.into_inner()).await?))
     }
 }
 

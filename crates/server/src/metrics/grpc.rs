@@ -126,13 +126,22 @@ impl GrpcStats {
     }
 
     fn begin(self: &Arc<Self>, path: &str, headers: &HeaderMap) -> Option<Ticket> {
-        let at = *self.by_path.get(path)?;
+        Some(self.begin_at(self.method(path)?, headers))
+    }
+
+    /// The number of a method, to be asked once.
+    pub(crate) fn method(&self, path: &str) -> Option<usize> {
+        self.by_path.get(path).copied()
+    }
+
+    /// A call of a method begins.
+    pub(crate) fn begin_at(self: &Arc<Self>, at: usize, headers: &HeaderMap) -> Ticket {
         let method = &self.methods[at];
         method.started.fetch_add(1, Relaxed);
         let stream = method.kind != "unary";
         let version = headers.get("client-api-version").and_then(|value| value.to_str().ok());
         self.count_client(version.unwrap_or("unknown"), stream);
-        Some(Ticket { stats: self.clone(), at, begun: method.times.is_some().then(Instant::now), done: false })
+        Ticket { stats: self.clone(), at, begun: method.times.is_some().then(Instant::now), done: false }
     }
 
     fn count_client(&self, version: &str, stream: bool) {
@@ -191,7 +200,7 @@ impl MethodStats {
 }
 
 /// One call under way. A call that is dropped before its status counts as canceled.
-struct Ticket {
+pub(crate) struct Ticket {
     stats: Arc<GrpcStats>,
     at: usize,
     begun: Option<Instant>,
@@ -199,7 +208,20 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn end(&mut self, code: usize) {
+    /// The one message of a unary call came.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.stats.methods[self.at].received.fetch_add(1, Relaxed);
+        self.stats.received_bytes.inc_by(bytes as u64);
+    }
+
+    /// The one answer to a unary call goes out.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.stats.methods[self.at].sent.fetch_add(1, Relaxed);
+        self.stats.sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// The call ended with a code.
+    pub(crate) fn end(&mut self, code: usize) {
         if std::mem::replace(&mut self.done, true) {
             return;
         }

@@ -119,7 +119,7 @@ impl ApplyThread {
             outcomes.push((index, term, Ok((revision, outcome))));
         }
         self.shared.progress.applied_up_to(last, term);
-        self.shared.pending.answer(outcomes);
+        self.shared.pending.answer(&self.shared.trays, outcomes);
         self.shared.applied_moved.notify_waiters();
     }
 

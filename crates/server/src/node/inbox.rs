@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eyrie_state::{Answer, Refusal, Revision};
 use parking_lot::Mutex;
@@ -15,10 +15,9 @@ use crate::limits::PROPOSALS_WAITING_MAX;
 pub(crate) type Outcome = Result<(Revision, Result<Answer, Refusal>), ServeError>;
 
 /// Who waits for one proposal.
-pub(crate) type Waiter = oneshot::Sender<Outcome>;
+pub(crate) type Waiter = crate::completions::Waiter<Outcome>;
 
 /// One thing for the raft thread to do.
-#[derive(Debug)]
 pub(crate) enum Item {
     /// Put a command in the log.
     Propose {
@@ -26,6 +25,8 @@ pub(crate) enum Item {
         data: Vec<u8>,
         /// Hears the outcome.
         waiter: Waiter,
+        /// When it was put in.
+        since: Instant,
     },
     /// Find the index that a linearizable read must wait for.
     ReadIndex(oneshot::Sender<Result<u64, ServeError>>),
@@ -33,14 +34,14 @@ pub(crate) enum Item {
     Stop,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Waiting {
     items: Vec<Item>,
     closed: bool,
 }
 
 /// The queue itself.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     reader: OnceLock<Thread>,
@@ -93,6 +94,14 @@ impl Inbox {
 
     fn take_now(&self) -> Vec<Item> {
         std::mem::take(&mut self.waiting.lock().items)
+    }
+
+    /// Takes out the proposals that wait since before `cutoff`.
+    pub(crate) fn overdue(&self, cutoff: Instant) -> Vec<Waiter> {
+        let mut waiting = self.waiting.lock();
+        let due = |item: &mut Item| matches!(item, Item::Propose { since, .. } if *since < cutoff);
+        let due = waiting.items.extract_if(.., due);
+        due.filter_map(|item| if let Item::Propose { waiter, .. } = item { Some(waiter) } else { None }).collect()
     }
 
     /// Takes nothing more. Returns what still waited.

@@ -26,11 +26,12 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 pub(crate) use apply_thread::Told;
-pub(crate) use inbox::{Inbox, Item};
+pub(crate) use inbox::{Inbox, Item, Outcome};
 pub(crate) use start::{Started, start};
 
 use self::pending::PendingProposals;
 use self::progress::{DiskFull, Ending, PendingReads, Progress};
+use crate::completions::Trays;
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
 use crate::watch::WatchHub;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) table_bytes: AtomicU64,
     pub(crate) inbox: Inbox,
     pub(crate) pending: PendingProposals,
+    pub(crate) trays: Arc<Trays<Outcome>>,
     pub(crate) reads: PendingReads,
     pub(crate) progress: Progress,
     /// The log's disk has no room.
@@ -89,7 +91,7 @@ impl Threads {
         let raft = self.raft.join().unwrap_or_else(|_| Err(Fatal::panicked("raft")));
         for item in self.shared.inbox.close() {
             if let Item::Propose { waiter, .. } = item {
-                let _ = waiter.send(Err(crate::errors::ServeError::Stopped));
+                waiter.answer(Err(crate::errors::ServeError::Stopped));
             }
         }
         let apply = self.apply.join().unwrap_or_else(|_| Err(Fatal::panicked("apply")));

@@ -1,16 +1,20 @@
 //! Proposals on their way through the log: who waits for which index.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use super::inbox::{Outcome, Waiter};
+use crate::completions::Trays;
 use crate::errors::ServeError;
 
 struct Pending {
     index: u64,
     term: u64,
-    waiter: Waiter,
+    /// `None` when it was told already that it waited too long.
+    waiter: Option<Waiter>,
+    since: Instant,
 }
 
 /// Waiters in the order of their indexes.
@@ -19,15 +23,16 @@ pub(crate) struct PendingProposals(Mutex<VecDeque<Pending>>);
 
 impl PendingProposals {
     /// Remembers a batch whose first entry stands at `first`.
-    pub(crate) fn add(&self, first: u64, term: u64, waiters: Vec<Waiter>) {
+    pub(crate) fn add(&self, first: u64, term: u64, waiters: Vec<(Waiter, Instant)>) {
         let mut queue = self.0.lock();
         debug_assert!(queue.back().is_none_or(|last| last.index < first));
-        queue.extend((first..).zip(waiters).map(|(index, waiter)| Pending { index, term, waiter }));
+        let pending = |(index, (waiter, since))| Pending { index, term, waiter: Some(waiter), since };
+        queue.extend((first..).zip(waiters).map(pending));
     }
 
     /// Answers the waiters of applied entries, given in order of index. A waiter whose entry was replaced by another
     /// leader's learns that its outcome is not known.
-    pub(crate) fn answer(&self, outcomes: impl IntoIterator<Item = (u64, u64, Outcome)>) {
+    pub(crate) fn answer(&self, trays: &Trays<Outcome>, outcomes: impl IntoIterator<Item = (u64, u64, Outcome)>) {
         let mut due = Vec::new();
         {
             let mut queue = self.0.lock();
@@ -37,18 +42,28 @@ impl PendingProposals {
                         break;
                     }
                     let Some(front) = queue.pop_front() else { break };
-                    if front.index == index && front.term == term {
-                        due.push((front.waiter, outcome));
-                        break;
+                    let ours = front.index == index && front.term == term;
+                    match front.waiter {
+                        Some(waiter) if ours => due.push((waiter, outcome)),
+                        Some(waiter) => {
+                            due.push((waiter, Err(leader_changed())));
+                            continue;
+                        }
+                        None if !ours => continue,
+                        None => {}
                     }
-                    due.push((front.waiter, Err(leader_changed())));
+                    break;
                 }
             }
         }
-        for (waiter, outcome) in due {
-            // A client that went away does not want its answer.
-            let _ = waiter.send(outcome);
-        }
+        trays.answer(due);
+    }
+
+    /// Takes out the waiters of proposals that are under way since before `cutoff`. The proposals stay.
+    pub(crate) fn overdue(&self, cutoff: Instant) -> Vec<Waiter> {
+        let mut queue = self.0.lock();
+        let late = queue.iter_mut().take_while(|pending| pending.since < cutoff);
+        late.filter_map(|pending| pending.waiter.take()).collect()
     }
 
     /// How many wait.
@@ -59,7 +74,9 @@ impl PendingProposals {
     /// Tells everybody the same.
     pub(crate) fn fail_all(&self, error: &ServeError) {
         for pending in self.0.lock().drain(..) {
-            let _ = pending.waiter.send(Err(error.clone()));
+            if let Some(waiter) = pending.waiter {
+                waiter.answer(Err(error.clone()));
+            }
         }
     }
 }

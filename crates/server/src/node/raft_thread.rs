@@ -78,16 +78,16 @@ impl RaftThread {
 
     /// Offers what waited to the group. Returns whether to stop, and what did not fit into one round.
     fn offer(&mut self, items: Vec<Item>) -> (bool, Vec<Item>) {
-        let (mut batch, mut waiters, mut bytes) = (Vec::new(), Vec::<Waiter>::new(), 0);
+        let (mut batch, mut waiters, mut bytes) = (Vec::new(), Vec::<(Waiter, Instant)>::new(), 0);
         let mut stop = false;
         let mut rest = Vec::new();
         let mut items = items.into_iter();
         for item in items.by_ref() {
             match item {
-                Item::Propose { data, waiter } => {
+                Item::Propose { data, waiter, since } => {
                     bytes += data.len();
                     batch.push(data);
-                    waiters.push(waiter);
+                    waiters.push((waiter, since));
                     if batch.len() >= PROPOSALS_PER_ROUND_MAX || bytes >= PROPOSAL_BYTES_PER_ROUND_MAX {
                         break;
                     }
@@ -103,7 +103,7 @@ impl RaftThread {
         (stop, rest)
     }
 
-    fn propose(&mut self, batch: Vec<Vec<u8>>, waiters: Vec<Waiter>, bytes: usize) {
+    fn propose(&mut self, batch: Vec<Vec<u8>>, waiters: Vec<(Waiter, Instant)>, bytes: usize) {
         if let Err(error) = self.wal.ensure_room(bytes as u64, batch.len() as u64) {
             self.shared.disk_full.raise(&error);
             return refuse(waiters, &ServeError::DiskFull);
@@ -159,7 +159,7 @@ impl RaftThread {
                     std::thread::sleep(FULL_DISK_RETRY);
                     for item in self.shared.inbox.take(Duration::ZERO) {
                         match item {
-                            Item::Propose { waiter, .. } => refuse(vec![waiter], &ServeError::DiskFull),
+                            Item::Propose { waiter, since, .. } => refuse(vec![(waiter, since)], &ServeError::DiskFull),
                             Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
                             Item::Stop => return Err(Fatal::wal(error)),
                         }
@@ -208,8 +208,8 @@ impl RaftThread {
     }
 }
 
-fn refuse(waiters: Vec<Waiter>, error: &ServeError) {
-    for waiter in waiters {
-        let _ = waiter.send(Err(error.clone()));
+fn refuse(waiters: Vec<(Waiter, Instant)>, error: &ServeError) {
+    for (waiter, _) in waiters {
+        waiter.answer(Err(error.clone()));
     }
 }

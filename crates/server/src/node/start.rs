@@ -18,6 +18,7 @@ use super::found::{cluster_id, founders};
 use super::progress::{DiskFull, Ending, PendingReads, Progress};
 use super::raft_thread::RaftThread;
 use super::{Fatal, Identity, Inbox, Shared, Threads};
+use crate::completions::Trays;
 use crate::config::Config;
 use crate::lease::Lessor;
 use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK};
@@ -87,6 +88,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         tables: handle,
         inbox: Inbox::default(),
         pending: Default::default(),
+        trays: Arc::new(Trays::new(config.edges())),
         reads: PendingReads::default(),
         progress: Progress::default(),
         disk_full: DiskFull::default(),
