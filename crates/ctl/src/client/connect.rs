@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::tls::{Tls, handshake_text};
 use super::{Address, CallError, Config, Deadline};
+use crate::go::os_error;
 
 /// Pause after all endpoints refused, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The shortest pause between keep-alive pings that servers accept.
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
-
-/// Certificates and how strictly they are checked.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tls {}
 
 /// Connects to whichever endpoint answers first; tries again until the deadline.
 ///
@@ -54,74 +57,88 @@ async fn first(config: &Config, trouble: &mut Option<String>) -> Option<Channel>
     let mut dials = JoinSet::new();
     for address in &config.endpoints {
         let (address, config) = (address.clone(), config.clone());
-        dials.spawn(async move { dial(&address, &config).await });
+        dials.spawn(async move { channel(&address, &config).await });
     }
     while let Some(dialled) = dials.join_next().await {
         match dialled {
             Ok(Ok(channel)) => return Some(channel),
-            Ok(Err(text)) => *trouble = Some(text),
+            Ok(Err(text)) => *trouble = Some(format!("connection error: desc = \"transport: {text}\"")),
             Err(_) => {}
         }
     }
     None
 }
 
-async fn dial(address: &Address, config: &Config) -> Result<Channel, String> {
-    let authority = address.authority();
-    let wrap = |why: String| format!("connection error: desc = \"transport: {why}\"");
-    let uri = match (address.is_unix(), uses_tls(address, config)) {
-        (true, _) => format!("unix://{authority}"),
-        (false, true) => format!("https://{authority}"),
-        (false, false) => format!("http://{authority}"),
-    };
-    let endpoint = Endpoint::from_shared(uri)
-        .map_err(|error| wrap(format!("Error while dialing dial tcp: address {authority}: {error}")))?
-        .connect_timeout(config.dial_timeout.max(Duration::from_millis(1)))
-        .tcp_nodelay(true)
+/// Connects to one endpoint. The channel dials it again by itself when the connection is lost.
+async fn channel(address: &Address, config: &Config) -> Result<Channel, String> {
+    // A scheme decides; without one the flags do.
+    let secure = address.is_secure() || (config.tls.wanted && !address.is_plain());
+    let scheme = if secure { "https" } else { "http" };
+    let authority = if address.is_unix() { "localhost".into() } else { address.authority() };
+    let bad = |error: &dyn std::fmt::Display| format!("Error while dialing dial tcp: address {authority}: {error}");
+    let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|error| bad(&error))?;
+    let endpoint = Endpoint::from(origin)
         .http2_keep_alive_interval(config.keepalive_time.max(KEEPALIVE_MIN))
         .keep_alive_timeout(config.keepalive_timeout.max(Duration::from_secs(1)))
         .keep_alive_while_idle(true);
+    let (address, tls) = (address.clone(), secure.then(|| config.tls.clone()));
+    let limit = config.dial_timeout.max(Duration::from_millis(1));
+    let connector = tower::service_fn(move |_: Uri| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move {
+            let stream = tokio::time::timeout(limit, stream(&address, tls))
+                .await
+                .unwrap_or_else(|_| Err(dial_text(&address, "i/o timeout")));
+            stream.map(TokioIo::new).map_err(std::io::Error::other)
+        }
+    });
+    endpoint.connect_with_connector(connector).await.map_err(|error| deepest(&error).to_string())
+}
+
+/// Bytes both ways.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens a socket, and shakes hands when it is to be encrypted.
+async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, String> {
+    let authority = address.authority();
+    let plain: Box<dyn Stream> = if address.is_unix() {
+        Box::new(UnixStream::connect(&authority).await.map_err(|error| refusal(address, &error))?)
+    } else if !authority.rsplit(']').next().unwrap_or_default().contains(':') {
+        return Err(format!("Error while dialing dial tcp: address {authority}: missing port in address"));
+    } else {
+        let stream = TcpStream::connect(&authority).await.map_err(|error| refusal(address, &error))?;
+        stream.set_nodelay(true).map_err(|error| refusal(address, &error))?;
+        Box::new(stream)
+    };
+    let Some(tls) = tls else { return Ok(plain) };
+    let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+    let host = if address.is_unix() { "localhost" } else { host.trim_matches(['[', ']']) };
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name for a certificate"))?;
+    match TlsConnector::from(tls.config).connect(name, plain).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => Err(format!("authentication handshake failed: {}", handshake_text(&error))),
+    }
+}
+
+fn dial_text(address: &Address, why: &str) -> String {
     let network = if address.is_unix() { "unix" } else { "tcp" };
-    endpoint
-        .connect()
-        .await
-        .map_err(|error| wrap(format!("Error while dialing dial {network} {}", cause(&authority, &error))))
+    format!("Error while dialing dial {network} {}: {why}", address.authority())
 }
 
-/// A scheme decides; without one the flags do.
-fn uses_tls(address: &Address, config: &Config) -> bool {
-    address.is_secure() || (config.tls.is_some() && !address.is_plain())
+/// Why a socket could not be opened, worded as Go words it.
+fn refusal(address: &Address, error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => dial_text(address, &format!("connect: {}", os_error(error))),
+        // Names are looked up by the C library, whose errors have no number here.
+        None => format!("Error while dialing dial tcp: lookup {}: {error}", address.authority()),
+    }
 }
 
-/// The operating system's reason, worded as Go words it.
-fn cause(authority: &str, error: &(dyn std::error::Error + 'static)) -> String {
+fn deepest<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    match deepest.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => format!("{authority}: connect: connection refused"),
-        Some(std::io::ErrorKind::NotFound) => format!("{authority}: connect: no such file or directory"),
-        Some(std::io::ErrorKind::TimedOut) => format!("{authority}: i/o timeout"),
-        _ => format!("{authority}: {deepest}"),
-    }
-}
-
-impl Tls {
-    /// Reads what the TLS flags say; `None` when connections are plain.
-    ///
-    /// # Errors
-    /// A file that cannot be read, or a certificate without its key.
-    pub(crate) fn from_flags(
-        cacert: &str,
-        cert: &str,
-        key: &str,
-        insecure_transport: bool,
-        _skip_verify: bool,
-    ) -> Result<Option<Tls>, String> {
-        if cacert.is_empty() && cert.is_empty() && key.is_empty() && insecure_transport {
-            return Ok(None);
-        }
-        Ok(Some(Tls {}))
-    }
+    deepest
 }

@@ -7,6 +7,7 @@ mod connect;
 mod failure;
 mod login;
 mod session;
+mod tls;
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,9 +19,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 pub(crate) use address::{Address, check_urls};
-pub(crate) use connect::Tls;
 pub(crate) use failure::CallError;
 pub(crate) use session::Session;
+pub(crate) use tls::Tls;
 
 use crate::zaplog::{self, Logger};
 
@@ -42,8 +43,8 @@ pub(crate) struct Config {
     pub(crate) keepalive_time: Duration,
     /// How long a ping may stay unanswered.
     pub(crate) keepalive_timeout: Duration,
-    /// Certificates, when connections are encrypted.
-    pub(crate) tls: Option<Tls>,
+    /// Certificates.
+    pub(crate) tls: Tls,
     /// User name and password.
     pub(crate) user: Option<(String, String)>,
     /// Which logger reports failed attempts.

@@ -61,7 +61,7 @@ async fn execute(link: &Link, place: &Place, revision: i64, words: Vec<Vec<u8>>)
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound && !shown.contains('/') => {
             Err(Failure::error(format!("exec: \"{shown}\": executable file not found in $PATH")))
         }
-        Ok(Err(error)) => Err(Failure::error(format!("fork/exec {shown}: {}", super::snapshot::plain(&error)))),
+        Ok(Err(error)) => Err(Failure::error(format!("fork/exec {shown}: {}", crate::go::os_error(&error)))),
         Err(error) => Err(Failure::error(error.to_string())),
     }
 }

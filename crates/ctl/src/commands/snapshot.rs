@@ -17,7 +17,7 @@ use super::kv::REPLY_BYTES_MAX;
 use crate::cli::context::Context;
 use crate::client::{CallError, Client, Deadline};
 use crate::exit::{self, Done, Failure};
-use crate::go::size;
+use crate::go::{os_error, size};
 use crate::screen::{error_line, line};
 use crate::zaplog::{self, Logger};
 
@@ -57,7 +57,7 @@ async fn fetch(client: &Client, deadline: Deadline, path: &Path) -> Result<(), S
         .truncate(true)
         .mode(0o600)
         .open(&part)
-        .map_err(|error| format!("could not open {shown} (open {shown}: {})", plain(&error)))?;
+        .map_err(|error| format!("could not open {shown} (open {shown}: {})", os_error(&error)))?;
     zaplog::command("info", "snapshot/v3_snapshot.go:68", "created temporary db file", &[("path", &shown)]);
     let work = receive(client, deadline, file);
     let began = Instant::now();
@@ -145,14 +145,6 @@ fn settle(part: &Path, path: &Path) -> Result<(), String> {
     File::open(parent)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| format!("could not sync the directory {} ({error})", parent.display()))
-}
-
-/// An I/O error without Rust's `(os error N)`, beginning in small letters as Go's do.
-pub(crate) fn plain(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// `snapshot status FILE`: handed to `etcdutl`.

@@ -24,7 +24,7 @@ fn field(name: &str, value: impl std::fmt::Display) {
 }
 
 fn header(header: &Option<ResponseHeader>) -> Done {
-    let header = header.clone().unwrap_or_default();
+    let header = header.unwrap_or_default();
     field("ClusterID", header.cluster_id);
     field("MemberID", header.member_id);
     field("Revision", header.revision);

@@ -71,7 +71,7 @@ impl Printer for Json {
 
 /// The members with hexadecimal ids; upstream spells `clientURLS` here.
 fn hex_members(reply: &MemberListResponse) -> String {
-    let header = reply.header.clone().unwrap_or_default();
+    let header = reply.header.unwrap_or_default();
     let header = Object::new()
         .text("cluster_id", &format!("{:x}", header.cluster_id))
         .text("member_id", &format!("{:x}", header.member_id))
@@ -185,7 +185,7 @@ macro_rules! wrapped_reply {
                 $json
             }
             fn bytes(&self) -> Vec<u8> {
-                self.header.clone().unwrap_or_default().encode_to_vec()
+                self.header.unwrap_or_default().encode_to_vec()
             }
         })*
     };
@@ -295,7 +295,7 @@ impl Reply for WatchResponse {
     /// Only what etcd's client keeps: no watch id, no reason, no fragment mark.
     fn bytes(&self) -> Vec<u8> {
         WatchResponse {
-            header: Some(self.header.clone().unwrap_or_default()),
+            header: Some(self.header.unwrap_or_default()),
             events: self.events.clone(),
             compact_revision: self.compact_revision,
             canceled: self.canceled,
