@@ -21,6 +21,8 @@ static RULES: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r#"("?[rR]aft(?:Applied)?_?Index"?[ ]?[:=][ ]?"?)\d+"#, "${1}N"),
         (r"(?m)^(\S+, [0-9a-f]+, \S+, [^,]+, \w+, \w+), \d+, \d+, \d+,", "${1}, N, N, N,"),
         (r"(?m)^(\|.*\| +(?:true|false) \| +(?:true|false) \|) +\d+ \| +\d+ \| +\d+ \|", "${1} N | N | N |"),
+        // the same in a protobuf header, shown in hex: cluster, member, revision, term
+        (r"(08[0-9a-f]{20}10[0-9a-f]{20}18[0-9a-f]{2})20[0-9a-f]{2}", "${1}20NN"),
         // times
         (r#"(took = )[\d.]+\S+"#, "${1}T"),
         (r#"("took":")[^"]+"#, "${1}T"),

@@ -101,7 +101,7 @@ impl<'a> Talk<'a> {
         let mut command = self.command(call);
         command.stdin(File::open(&path)?).stdout(Stdio::piped()).stderr(Stdio::piped());
         let out = bounded(&mut command, COMMAND_LIMIT)?;
-        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let (stdout, stderr) = (legible(&out.stdout), legible(&out.stderr));
         let end = match out.status.code() {
             Some(code) => format!("exit {code}"),
             None => format!("killed: {}", out.status),
@@ -117,7 +117,10 @@ impl<'a> Talk<'a> {
         let mut child = command.spawn()?;
         if line.contains("watch") {
             // A watch that is not there yet would miss what comes next.
-            let begun = |child: &mut Child| self.watchers() > watchers || !matches!(child.try_wait(), Ok(None));
+            // One that was refused has said so, or has ended.
+            let spoke = || !read(&self.heard(name, "out")).is_empty();
+            let begun =
+                |child: &mut Child| self.watchers() > watchers || spoke() || !matches!(child.try_wait(), Ok(None));
             if !wait_until(Duration::from_secs(5), || begun(&mut child)) {
                 let _ = (child.kill(), child.wait());
                 bail!("5 s after `{line}` started, etcd_debugging_mvcc_watcher_total has not grown");
@@ -286,5 +289,13 @@ fn http_answer(text: &str) -> String {
 }
 
 fn read(path: &Path) -> String {
-    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    legible(&std::fs::read(path).unwrap_or_default())
+}
+
+/// Text as it is; other bytes (`-w protobuf`) in hex.
+fn legible(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+    }
 }
