@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eyrie_api::pb;
-use eyrie_api::pb::kv_server::Kv;
 use eyrie_api::pb::lease_server::Lease;
 use eyrie_api::v3electionpb::election_server::Election;
 use eyrie_api::v3electionpb::{CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest};
@@ -70,7 +69,7 @@ impl Member {
             range_end: Bytes::from_static(b"\0"),
             ..Default::default()
         };
-        let found = self.kv.range(Request::new(all)).await.unwrap().into_inner();
+        let found = self.kv.range(all).await.unwrap();
         found.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect()
     }
 
