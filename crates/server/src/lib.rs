@@ -9,6 +9,7 @@ mod dispatch;
 mod edge;
 mod election;
 mod errors;
+pub mod founding;
 mod grpc;
 mod grpc_health;
 mod housekeeping;

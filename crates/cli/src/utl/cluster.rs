@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
 
+use eyrie_server::founding;
 use eyrie_state::{ClusterId, Member, MemberId};
-use sha1::{Digest, Sha1};
 
 /// A cluster to be, and which of its members we are.
 #[derive(Debug)]
@@ -29,34 +29,13 @@ impl Bootstrap {
         if all.iter().collect::<BTreeSet<_>>().len() != all.len() {
             return Err(format!("initial cluster {} has duplicate url", cluster_text(&by_name)));
         }
-        let mut members: Vec<Member> = by_name
-            .iter()
-            .map(|(name, urls)| Member {
-                id: member_id(urls, token),
-                name: name.clone(),
-                peer_urls: urls.clone(),
-                client_urls: Vec::new(),
-                learner: false,
-            })
-            .collect();
+        let pairs: Vec<(String, String)> =
+            by_name.iter().flat_map(|(name, urls)| urls.iter().map(move |url| (name.clone(), url.clone()))).collect();
+        let mut members = founding::founders(&pairs, token);
         members.sort_by_key(|member| member.id);
-        let me = member_id(mine, token);
-        Ok(Self { cluster: cluster_id(&members), me, members })
+        let cluster = founding::cluster_id(members.iter().map(|member| member.id));
+        Ok(Self { cluster, me: founding::founding_member_id(mine, token), members })
     }
-}
-
-fn member_id(urls: &[String], token: &str) -> MemberId {
-    MemberId(first_eight(Sha1::new().chain_update(urls.concat()).chain_update(token)))
-}
-
-fn cluster_id(members: &[Member]) -> ClusterId {
-    ClusterId(first_eight(
-        members.iter().fold(Sha1::new(), |hash, member| hash.chain_update(member.id.0.to_be_bytes())),
-    ))
-}
-
-fn first_eight(hash: Sha1) -> u64 {
-    hash.finalize().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
 
 /// `name=url,name=url`: sorted URLs of each name.

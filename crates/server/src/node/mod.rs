@@ -7,7 +7,6 @@
 //! ```
 
 mod apply_thread;
-mod found;
 mod inbox;
 mod pending;
 mod progress;

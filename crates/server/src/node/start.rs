@@ -14,12 +14,12 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::apply_thread::ApplyThread;
-use super::found::{cluster_id, founders};
 use super::progress::{DiskFull, Ending, PendingReads, Progress};
 use super::raft_thread::RaftThread;
 use super::{Fatal, Identity, Inbox, Shared, Threads};
 use crate::completions::Trays;
 use crate::config::Config;
+use crate::founding::{cluster_id, founders};
 use crate::lease::Lessor;
 use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK};
 use crate::metrics::Metrics;

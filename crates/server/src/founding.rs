@@ -5,14 +5,14 @@ use eyrie_state::{ClusterId, Member, MemberId};
 use sha1::{Digest, Sha1};
 
 /// The id of a member that founds a cluster: from its peer URLs and the cluster's token.
-pub(crate) fn founding_member_id(peer_urls: &[String], token: &str) -> MemberId {
+pub fn founding_member_id(peer_urls: &[String], token: &str) -> MemberId {
     let mut urls = peer_urls.to_vec();
     urls.sort_unstable();
     MemberId(first_eight(Sha1::new().chain_update(urls.concat()).chain_update(token)))
 }
 
 /// The id of a cluster: from the ids of its founders.
-pub(crate) fn cluster_id(founders: impl IntoIterator<Item = MemberId>) -> ClusterId {
+pub fn cluster_id(founders: impl IntoIterator<Item = MemberId>) -> ClusterId {
     let mut ids: Vec<u64> = founders.into_iter().map(|id| id.0).collect();
     ids.sort_unstable();
     let hash = ids.iter().fold(Sha1::new(), |hash, id| hash.chain_update(id.to_be_bytes()));
@@ -20,7 +20,7 @@ pub(crate) fn cluster_id(founders: impl IntoIterator<Item = MemberId>) -> Cluste
 }
 
 /// The founders named by `--initial-cluster`: pairs of name and peer URL; a name may come several times.
-pub(crate) fn founders(initial_cluster: &[(String, String)], token: &str) -> Vec<Member> {
+pub fn founders(initial_cluster: &[(String, String)], token: &str) -> Vec<Member> {
     let mut names: Vec<&str> = initial_cluster.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
