@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -150,6 +151,11 @@ impl Store {
     pub fn kill9(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        if !self.setup.wrapper.is_empty() {
+            // The wrapper is dead, and the server dies with it; its port tells when.
+            let port = ("127.0.0.1", self.setup.client_port);
+            wait_until(STOP_LIMIT, || TcpListener::bind(port).is_ok());
+        }
         Ok(())
     }
 

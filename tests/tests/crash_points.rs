@@ -14,7 +14,7 @@ use eyrie_tests::store::{Setup, Store};
 use eyrie_tests::verdict::Verdict;
 
 /// Crash points of the short form.
-const SAMPLE: u64 = 10;
+const SAMPLE: u64 = 40;
 /// Requests before and after the compaction.
 const STEPS: u64 = 20;
 

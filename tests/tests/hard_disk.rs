@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use eyrie_tests::binaries::Program;
 use eyrie_tests::load::{self, Dice, Ledger, Wire};
-use eyrie_tests::place::wait_until;
 use eyrie_tests::store::{Setup, bounded};
 use eyrie_tests::verdict::Verdict;
 
@@ -77,9 +76,19 @@ fn fill_and_free(disk: &SmallDisk, dir: &Path) -> Result<()> {
         ensure!(!there.is_empty(), "no keys while the disk is full");
         disk.free()?;
         // It recovers by itself.
-        let back = wait_until(Duration::from_secs(30), || {
-            store.etcdctl(&["put", "room", "again"]).is_ok_and(|out| out.status.success())
-        });
+        let room = load::Effect(vec![(b"room".to_vec(), Some(b"again".to_vec()))]);
+        let mut back = false;
+        for _ in 0..60 {
+            match wire.put(b"room", b"again", 0).await {
+                Ok(revision) => {
+                    ledger.lock().promise(revision, room.clone())?;
+                    back = true;
+                    break;
+                }
+                Err(_) => ledger.lock().attempt(room.clone()),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         ensure!(back, "no writes 30 s after the disk has room:\n{}", store.log_tail(10));
         Ok(())
     })?;
