@@ -103,7 +103,7 @@ fn greeting(program: &str, options: &Options, continued: bool) -> String {
            {program} ctl{at} get greeting\n  \
            {program} ctl{at} watch --prefix ''\n  \
            {program} ctl{at} snapshot save backup.db\n\n\
-         Any etcdctl works too. Ctrl-C stops; the data stays, and `{program} up` continues with it.",
+         Any etcdctl works too. Ctrl-C stops; the data stays, and the same command continues with it.",
         data.join("store").display(),
         data.join("eyrie.log").display(),
     )

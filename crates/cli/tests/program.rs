@@ -101,7 +101,10 @@ fn a_wrong_call_ends_as_etcd_ends() {
     assert!(error.starts_with("flag provided but not defined: -foo\nUsage:\n"), "{error}");
     let (code, _, error) = run(EYRIE, &["serve", "extra"]);
     let line: serde_json::Value = serde_json::from_str(&error).unwrap();
-    assert_eq!((code, &line["msg"], &line["error"]), (1, &"failed to verify flags".into(), &"'extra' is not a valid flag".into()));
+    assert_eq!(
+        (code, &line["msg"], &line["error"]),
+        (1, &"failed to verify flags".into(), &"'extra' is not a valid flag".into())
+    );
     let (code, help, _) = run(EYRIE, &["serve", "--help"]);
     assert!(code == 0 && help.contains("--auto-compaction-retention"));
     let (code, _, error) = run(EYRIE, &["serve", "--auto-tls"]);
@@ -116,12 +119,13 @@ fn a_signal_ends_it_gracefully_and_the_data_stays() {
     let socket = dir.path().join("notify");
     let notified = UnixDatagram::bind(&socket).unwrap();
     notified.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut heard = || {
+    let heard = || {
         let mut buffer = [0; 64];
         let read = notified.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..read]).into_owned()
     };
-    let variables = [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("ETCD_SERVICE_SECRET", "hunter2"), ("ETCD_ENABLE_V2", "true")];
+    let variables =
+        [("NOTIFY_SOCKET", socket.to_str().unwrap()), ("ETCD_SERVICE_SECRET", "hunter2"), ("ETCD_ENABLE_V2", "true")];
     let member = Member::start(dir.path(), port, &[], &variables);
     assert_eq!(heard(), "READY=1");
     assert_eq!(run(EYRIE, &["ctl", &endpoint, "put", "foo", "bar"]).1, "OK\n");

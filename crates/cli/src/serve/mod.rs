@@ -38,8 +38,10 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
     for note in &given.notes {
         tell(note);
     }
-    let variables = variables.iter().filter(|(name, _)| flags::all().any(|flag| flag.variable() == *name));
-    for (name, value) in variables {
+    let from_file = given.notes.iter().any(|note| matches!(note, Note::FileOnly(_)));
+    let used =
+        |name: &str, value: &str| !from_file && !value.is_empty() && flags::all().any(|flag| flag.variable() == name);
+    for (name, value) in variables.iter().filter(|(name, value)| used(name, value)) {
         log::info!("recognized and used environment variable", "variable-name" = name, "variable-value" = value);
     }
     log::info!(

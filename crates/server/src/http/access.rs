@@ -7,16 +7,16 @@ use http::{HeaderValue, Request, StatusCode, Uri, header};
 use super::plain;
 use crate::log;
 
-/// Refuses a request whose Host is not on the list.
-pub(super) fn host_allowed(list: &[String], request: &Request<Body>) -> Result<(), Response> {
+/// The refusal of a request whose Host is not on the list.
+pub(super) fn strange_host(list: &[String], request: &Request<Body>) -> Option<Response> {
     if list.is_empty() || list.iter().any(|host| host == "*") {
-        return Ok(());
+        return None;
     }
     let given = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let given = given.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default();
     let host = host_name(given);
     if list.iter().any(|allowed| allowed == host) {
-        return Ok(());
+        return None;
     }
     log::warn!("rejecting HTTP request to prevent DNS rebinding attacks", "host" = host);
     let text = format!(
@@ -27,7 +27,7 @@ pub(super) fn host_allowed(list: &[String], request: &Request<Body>) -> Result<(
          - e.g. etcd --host-whitelist {host:?}\n\n\
          This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).\n\n"
     );
-    Err(plain(StatusCode::MISDIRECTED_REQUEST, text))
+    Some(plain(StatusCode::MISDIRECTED_REQUEST, text))
 }
 
 /// The name without its port: `[::1]:2379` is `::1`.

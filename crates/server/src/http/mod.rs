@@ -84,7 +84,7 @@ pub fn metrics_router(context: Context) -> Router {
 }
 
 async fn client_port(State(context): State<Context>, mut request: Request<Body>) -> Response {
-    if let Err(refusal) = access::host_allowed(&context.host_whitelist, &request) {
+    if let Some(refusal) = access::strange_host(&context.host_whitelist, &request) {
         return refusal;
     }
     let origin = access::allowed_origin(&context.cors, &request);

@@ -33,7 +33,7 @@ where
     *request.headers_mut() = metadata;
     request.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert(http::header::TE, http::HeaderValue::from_static("trailers"));
-    let response = service.oneshot(request).await.map_err(|error| Status::from_error(error))?;
+    let response = service.oneshot(request).await.map_err(Status::from_error)?;
     let (head, body) = response.into_parts();
     match Status::from_header_map(&head.headers) {
         Some(status) if status.code() != Code::Ok => Err(status),
