@@ -131,7 +131,13 @@ fn refusal(address: &Address, error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(_) => dial_text(address, &format!("connect: {}", os_error(error))),
         // Names are looked up by the C library, whose errors have no number here.
-        None => format!("Error while dialing dial tcp: lookup {}: {error}", address.authority()),
+        None => {
+            let authority = address.authority();
+            let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+            let unknown = error.to_string().contains("not known");
+            let why = if unknown { "no such host".into() } else { os_error(error) };
+            format!("Error while dialing dial tcp: lookup {host}: {why}")
+        }
     }
 }
 

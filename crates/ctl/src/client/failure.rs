@@ -9,6 +9,8 @@ pub(crate) enum CallError {
     Deadline(Option<String>),
     /// The server refused.
     Status(Status),
+    /// The connection ended before the answer came; the request may have been done.
+    Broken(String),
     /// The client could not begin (bad certificate, bad address).
     Local(String),
 }
@@ -18,6 +20,7 @@ impl CallError {
     pub(crate) fn code(&self) -> Option<Code> {
         match self {
             CallError::Status(status) => Some(status.code()),
+            CallError::Broken(_) => Some(Code::Unavailable),
             CallError::Deadline(_) | CallError::Local(_) => None,
         }
     }
@@ -27,7 +30,7 @@ impl CallError {
         match self {
             CallError::Status(status) => status.message(),
             CallError::Deadline(_) => "context deadline exceeded",
-            CallError::Local(text) => text,
+            CallError::Broken(text) | CallError::Local(text) => text,
         }
     }
 
@@ -43,6 +46,7 @@ impl CallError {
             CallError::Status(status) => {
                 format!("rpc error: code = {} desc = {}", code_name(status.code()), status.message())
             }
+            CallError::Broken(text) => format!("rpc error: code = Unavailable desc = {text}"),
             CallError::Local(text) => text.clone(),
         }
     }
@@ -52,8 +56,25 @@ impl CallError {
         match self {
             CallError::Deadline(_) => "context deadline exceeded".into(),
             CallError::Status(status) if status.message().starts_with("etcdserver: ") => status.message().into(),
-            CallError::Status(_) => self.wire_text(),
+            CallError::Status(_) | CallError::Broken(_) => self.wire_text(),
             CallError::Local(text) => text.clone(),
+        }
+    }
+}
+
+impl From<Status> for CallError {
+    /// A status with a cause was made on this side, by a connection that failed; others are the server's words.
+    fn from(status: Status) -> CallError {
+        let mut cause = std::error::Error::source(&status);
+        while let Some(deeper) = cause.and_then(std::error::Error::source) {
+            cause = Some(deeper);
+        }
+        match cause {
+            Some(cause) => CallError::Broken(format!(
+                "the connection ended before the server answered ({cause}); \
+                 if the server wants TLS, use https:// or --cacert"
+            )),
+            None => CallError::Status(status),
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::zaplog::{self, Logger};
 const READ_ATTEMPTS_MAX: u32 = 100;
 /// Pause before a read is sent again.
 const READ_RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// Pause after a connection broke under a read.
+const BROKEN_PAUSE: Duration = Duration::from_millis(100);
 /// The client version that servers count (`client-api-version`).
 const API_VERSION: &str = "3.5";
 
@@ -117,9 +119,18 @@ impl Client {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let mut attempt = 0;
+        let mut trouble = None;
         loop {
             let error = match self.attempt(deadline, message.clone(), &send).await {
                 Ok(reply) => return Ok(reply),
+                // To a read, a connection that breaks is the same as none: it waits for a better one.
+                Err(CallError::Broken(why)) if repeat == Repeat::Read => {
+                    trouble = Some(why);
+                    self.forget().await;
+                    tokio::time::sleep(BROKEN_PAUSE).await;
+                    continue;
+                }
+                Err(CallError::Deadline(why)) => CallError::Deadline(why.or(trouble.take())),
                 Err(error) => error,
             };
             zaplog::attempt_failed(self.config.logger, &self.target, attempt, &error.wire_text());
@@ -144,7 +155,7 @@ impl Client {
             None => call.await,
             Some(at) => tokio::time::timeout_at(at, call).await.map_err(|_| CallError::Deadline(None))?,
         };
-        reply.map(Response::into_inner).map_err(CallError::Status)
+        reply.map(Response::into_inner).map_err(CallError::from)
     }
 
     /// The connection, made on first use. Waits until some endpoint answers.

@@ -113,7 +113,7 @@ async fn renew_once(client: &Client, id: i64) -> Result<Option<LeaseKeepAliveRes
                 }
             }
             Err(error) if is_final(&error) => {
-                return Err(Failure::new(exit::BAD_CONNECTION, CallError::Status(error).text()));
+                return Err(Failure::new(exit::BAD_CONNECTION, CallError::from(error).text()));
             }
             Err(_) => {}
         }

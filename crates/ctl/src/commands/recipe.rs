@@ -186,7 +186,7 @@ impl<'a> Follow<'a> {
         let channel = self.client.channel(None).await?;
         let request = self.client.request_with_leader(ReceiverStream::new(receiver));
         let reply = WatchClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX).watch(request).await;
-        let stream = reply.map_err(CallError::Status)?.into_inner();
+        let stream = reply.map_err(CallError::from)?.into_inner();
         self.open = Some((sender, stream));
         Ok(())
     }

@@ -96,7 +96,7 @@ async fn receive(client: &Client, deadline: Deadline, mut file: File) -> Result<
     })?;
     let mut maintenance = MaintenanceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
     let refused = |status| {
-        let error = CallError::Status(status);
+        let error = CallError::from(status);
         zaplog::client(
             "warn",
             "v3/maintenance.go:221",

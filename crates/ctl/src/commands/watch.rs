@@ -170,7 +170,7 @@ async fn serve(link: &Link, mut requests: mpsc::Receiver<Ask>, mut watches: Vec<
                     }
                     Ok(None) => break,
                     Err(status) if is_final(&status) => {
-                        error_line(format!("watch was canceled ({})", CallError::Status(status).text()));
+                        error_line(format!("watch was canceled ({})", CallError::from(status).text()));
                         return if ends_when_idle { Ok(()) } else { Err(Failure::silent(exit::INTERRUPTED)) };
                     }
                     Err(_) => break,
@@ -203,7 +203,7 @@ async fn open(client: &Arc<Client>, watches: &[Watch]) -> Result<Opened, Failure
         let request = client.request_with_leader(ReceiverStream::new(receiver));
         match WatchClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX).watch(request).await {
             Ok(response) => return Ok((sender, response.into_inner())),
-            Err(status) if is_final(&status) => return Err(CallError::Status(status).into()),
+            Err(status) if is_final(&status) => return Err(CallError::from(status).into()),
             Err(_) => {
                 client.forget().await;
                 tokio::time::sleep(PAUSE).await;

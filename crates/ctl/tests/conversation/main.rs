@@ -63,6 +63,34 @@ fn every_help_page_is_the_same() {
     assert!(failures.is_empty(), "{} pages differ:\n\n{}", failures.len(), failures.join("\n"));
 }
 
+#[test]
+fn encrypted_endpoints_need_trust() {
+    let (upstream_ctl, our_ctl) = (place::peer("etcdctl"), place::ours());
+    let server = Server::start_encrypted();
+    let all = place::credentials();
+    let only = |names: &[&str]| -> Vec<String> {
+        all.iter().filter(|flag| names.iter().any(|name| flag.starts_with(name))).cloned().collect()
+    };
+    let own = |flags: &[&str]| -> Vec<String> { flags.iter().map(|flag| (*flag).to_owned()).collect() };
+    let unchecked = [only(&["--cert=", "--key"]), own(&["--insecure-skip-tls-verify"])].concat();
+    let mut failures = Vec::new();
+    for flags in [
+        all.clone(),
+        unchecked,
+        only(&["--cert=", "--key"]),
+        only(&["--cert="]),
+        own(&["--cacert=/nonexistent"]),
+        own(&["--insecure-transport=false"]),
+    ] {
+        let words = flags.into_iter().chain(own(&["--command-timeout=1s", "member", "list"]));
+        let step = Step { words: words.collect(), ..Step::default() };
+        let expected = server.told(&step, server.run(&upstream_ctl, &step));
+        let said = server.told(&step, server.run(&our_ctl, &step));
+        compare(&step, &expected, &said, &mut failures);
+    }
+    assert!(failures.is_empty(), "{} steps differ:\n\n{}", failures.len(), failures.join("\n"));
+}
+
 /// All commands of upstream, and their groups, as its main help lists them.
 fn commands(ctl: &Path) -> BTreeSet<Vec<String>> {
     let help = place::call(ctl, &Step::raw(["--help".to_owned()]), &[], Path::new(".")).stdout;

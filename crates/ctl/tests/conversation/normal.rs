@@ -9,6 +9,7 @@ pub(crate) fn text(text: &str, loose: bool) -> String {
     }
     let mut text = lines.join("\n");
     if loose {
+        text = text.replace("µs", "ms");
         while text.contains("  ") || text.contains("--") {
             text = text.replace("  ", " ").replace("--", "-");
         }

@@ -66,6 +66,7 @@ pub(crate) struct Server {
     child: Child,
     dir: tempfile::TempDir,
     endpoint: String,
+    encrypted: bool,
     known: Mutex<Known>,
 }
 
@@ -80,9 +81,21 @@ struct Known {
 impl Server {
     /// Starts a fresh single member and waits until it answers.
     pub(crate) fn start(name: &str) -> Server {
+        Server::start_with(name, "http", &[])
+    }
+
+    /// The same, on encrypted connections to clients with a certificate.
+    pub(crate) fn start_encrypted() -> Server {
+        let [ca, cert, key] = ["ca.pem", "member.pem", "member.key"].map(certificate);
+        let flags = ["--client-cert-auth", "--trusted-ca-file", &ca, "--cert-file", &cert, "--key-file", &key];
+        Server::start_with("encrypted", "https", &flags)
+    }
+
+    fn start_with(name: &str, scheme: &str, flags: &[&str]) -> Server {
         let dir = tempfile::Builder::new().prefix(&format!("etcdctl-{name}-")).tempdir().expect("scratch directory");
         let (client, peer_port) = (free_port(), free_port());
-        let (client_url, listen_peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer_port}"));
+        let (client_url, listen_peer) =
+            (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer_port}"));
         let log = std::fs::File::create(dir.path().join("etcd.log")).expect("log file");
         let child = Command::new(peer("etcd"))
             .args(["--name", "m1", "--data-dir"])
@@ -90,12 +103,13 @@ impl Server {
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &listen_peer, "--initial-advertise-peer-urls", PEER_URL])
             .args(["--initial-cluster", &format!("m1={PEER_URL}"), "--bcrypt-cost", "4"])
+            .args(flags)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("start etcd");
         let endpoint = format!("127.0.0.1:{client}");
-        let server = Server { child, dir, endpoint, known: Mutex::default() };
+        let server = Server { child, dir, endpoint, encrypted: scheme == "https", known: Mutex::default() };
         server.wait();
         server
     }
@@ -103,8 +117,12 @@ impl Server {
     fn wait(&self) {
         let began = Instant::now();
         let ctl = peer("etcdctl");
+        let mut words = vec!["--endpoints".to_owned(), self.endpoint.clone(), "member".into(), "list".into()];
+        if self.encrypted {
+            words.extend(credentials());
+        }
         loop {
-            let step = Step::raw(["--endpoints", &self.endpoint, "member", "list"].map(str::to_owned));
+            let step = Step::raw(words.iter().cloned());
             let told = call(&ctl, &step, &[], self.dir.path());
             if told.end == "exit 0" {
                 let member = told.stdout.split(',').next().unwrap_or_default().to_owned();
@@ -160,11 +178,27 @@ impl Drop for Server {
     }
 }
 
+/// A certificate of the tests.
+fn certificate(name: &str) -> String {
+    format!("{}/tests/conversation/certs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Flags with which a client trusts an encrypted server, and is trusted.
+pub(crate) fn credentials() -> Vec<String> {
+    let flags = [("cacert", "ca.pem"), ("cert", "member.pem"), ("key", "member.key")];
+    flags.map(|(flag, name)| format!("--{flag}={}", certificate(name))).to_vec()
+}
+
 /// Runs a client once.
 pub(crate) fn call(ctl: &Path, step: &Step, names: &[(&str, &str)], dir: &Path) -> Outcome {
     let fill = |text: &str| names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
     let mut command = Command::new("timeout");
-    command.args(["--signal=INT", "--kill-after=5", &step.timeout_secs.unwrap_or(STEP_SECS_MAX).to_string()]);
+    command.args([
+        "--signal=INT",
+        "--preserve-status",
+        "--kill-after=5",
+        &step.timeout_secs.unwrap_or(STEP_SECS_MAX).to_string(),
+    ]);
     command.arg(ctl).args(step.words.iter().map(|word| fill(word))).current_dir(dir);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.envs(step.env.iter().map(|(name, value)| (name, fill(value))));
@@ -178,7 +212,6 @@ pub(crate) fn call(ctl: &Path, step: &Step, names: &[(&str, &str)], dir: &Path) 
     let _ = child.stdin.take().expect("a pipe").write_all(step.stdin.as_bytes());
     let output = child.wait_with_output().expect("wait for the client");
     let end = match output.status.code() {
-        Some(124) if step.timeout_secs.is_some() => "interrupted".to_owned(),
         Some(code) => format!("exit {code}"),
         None => output.status.to_string(),
     };
