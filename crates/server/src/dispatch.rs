@@ -162,14 +162,19 @@ impl Dispatch {
         self: Arc<Self>,
         request: Request<hyper::body::Incoming>,
     ) -> Result<Response<EdgeBody>, Infallible> {
-        if let Some(short) = &self.short {
-            if let Some(call) = Call::of(&request) {
-                return Ok(short.clone().answer(call, request).await);
-            }
-            if is_grpc(request.headers()) {
-                let Ok(response) = self.services.clone().call(request).await;
-                return Ok(response.map(EdgeBody::Long));
-            }
+        if let Some(short) = &self.short
+            && let Some(call) = Call::of(&request)
+        {
+            return Ok(short.answer(call, request).await);
+        }
+        // In a box, since the future of every call has the size of its largest branch, and is moved about.
+        Box::pin(self.the_long_way(request)).await
+    }
+
+    async fn the_long_way(&self, request: Request<hyper::body::Incoming>) -> Result<Response<EdgeBody>, Infallible> {
+        if self.short.is_some() && is_grpc(request.headers()) {
+            let Ok(response) = self.services.clone().call(request).await;
+            return Ok(response.map(EdgeBody::Long));
         }
         match &self.pages {
             Some(pages) => {

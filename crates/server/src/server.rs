@@ -46,7 +46,13 @@ impl Server {
         let listeners = config.listen_client_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let pages_only = config.listen_client_http_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let metrics_only = config.listen_metrics_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-        let node::Started { shared, threads, dir } = node::start(config)?;
+        // On a thread of its own: what start-up needed for a moment goes back to the system when that thread ends.
+        let started = std::thread::scope(|scope| {
+            let opening = std::thread::Builder::new().name("start".into()).spawn_scoped(scope, || node::start(config));
+            let opening = opening.map_err(|error| Fatal::Other(format!("can't start a thread: {error}")))?;
+            opening.join().unwrap_or_else(|_| Err(Fatal::panicked("start")))
+        });
+        let node::Started { shared, threads, dir } = started?;
         let store = Store::new(shared, config);
         let (house, stop_house) = keep_house(&store, config)?;
         let services = GrpcCounted::new(Services::new(&store, config), store.metrics().grpc.clone());

@@ -63,7 +63,10 @@ impl Store {
     /// [`ServeError::Timeout`] and [`ServeError::Stopped`] leave open whether the command will be applied; after all
     /// others it never will.
     pub async fn propose(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
-        self.check_quota(&command).await?;
+        if !self.has_room_for(&command)? {
+            Box::pin(self.raise_no_space()).await?;
+            return Err(Refusal::NoSpace.into());
+        }
         self.propose_now(command).await
     }
 
@@ -103,7 +106,8 @@ impl Store {
         if self.is_alone() && self.shared.progress.leads_and_caught_up() {
             return Ok(());
         }
-        tokio::time::timeout(self.rules.request_timeout, self.read_index()).await.map_err(|_| ServeError::Timeout)?
+        let asking = Box::pin(tokio::time::timeout(self.rules.request_timeout, self.read_index()));
+        asking.await.map_err(|_| ServeError::Timeout)?
     }
 
     /// Runs `read` under the state's read lock. Keep it short: writes wait.
@@ -274,24 +278,25 @@ impl Store {
         }
     }
 
-    /// Refuses what would grow a store over its quota, and raises the alarm that makes all members refuse it.
-    async fn check_quota(&self, command: &Command) -> Result<(), ServeError> {
-        let Some(quota) = self.rules.quota_bytes else { return Ok(()) };
+    /// Whether a command keeps the store below its quota.
+    fn has_room_for(&self, command: &Command) -> Result<bool, ServeError> {
+        let Some(quota) = self.rules.quota_bytes else { return Ok(true) };
         let cost = quota_cost(command);
         if cost == 0 || self.shared.table_bytes.fetch_add(cost, Ordering::Relaxed) + cost < quota {
-            return Ok(());
+            return Ok(true);
         }
         // The running sum says too much: puts that were refused, or room that compaction gave back. Look again.
         self.look_at_the_disk()?;
-        if self.shared.table_bytes.load(Ordering::Relaxed) + cost < quota {
-            return Ok(());
-        }
-        let member = self.shared.identity.member;
-        let kind = eyrie_state::AlarmKind::NoSpace;
+        Ok(self.shared.table_bytes.load(Ordering::Relaxed) + cost < quota)
+    }
+
+    /// Raises the alarm that makes all members refuse what needs room.
+    async fn raise_no_space(&self) -> Result<(), ServeError> {
+        let (member, kind) = (self.shared.identity.member, eyrie_state::AlarmKind::NoSpace);
         if !self.read(|state| state.is_raised(kind)) {
             self.propose_now(Command::AlarmActivate { member, kind }).await?;
         }
-        Err(Refusal::NoSpace.into())
+        Ok(())
     }
 
     fn damaged(&self, fault: &eyrie_state::TableFault) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use eyrie_disk::datadir::{self, DataDir, Kind};
 use eyrie_disk::tables::{Options, RedbTables};
-use eyrie_disk::wal::{Wal, WalMeta, WalOptions};
-use eyrie_raft::{Group, LogStart, Membership, Pace};
+use eyrie_disk::wal::{Recovered, Wal, WalMeta, WalOptions};
+use eyrie_raft::{Entry, Group, LogStart, Membership, Pace};
 use eyrie_state::{Bucket, Change, Lease, Member, State, TableOp, Tables, member_json, member_key};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ use crate::completions::Trays;
 use crate::config::Config;
 use crate::founding::{cluster_id, founders};
 use crate::lease::Lessor;
-use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK};
+use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK, LOG_ENTRIES_KEPT_MAX};
 use crate::metrics::Metrics;
 use crate::watch::WatchHub;
 use crate::{log_info, log_warn};
@@ -65,17 +65,20 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     let (applied, applied_term) = state.applied();
     recovered.must_meet(applied.0).map_err(|apart| Fatal::Other(apart.to_string()))?;
     let pace = Pace { election_ticks: ticks(config.election_timeout, config.heartbeat_interval), heartbeat_ticks: 1 };
+    let hard_state = recovered.hard_state;
+    let (log_start, entries) = still_wanted(recovered, applied.0);
     let group =
-        Group::open(identity.member.0, pace, &recovered.start, recovered.hard_state, &recovered.entries, applied.0)
-            .map_err(Fatal::raft)?;
-    let (keys, revision, replayed) = (state.key_count(), state.revision().0, recovered.entries.len());
+        Group::open(identity.member.0, pace, &log_start, hard_state, &entries, applied.0).map_err(Fatal::raft)?;
+    let to_apply = log_start.index + entries.len() as u64 - applied.0;
+    drop(entries);
+    let (keys, revision) = (state.key_count(), state.revision().0);
     let took = format!("{:?}", begun.elapsed());
     log_info!(
         "opened the store",
         "keys" = &keys,
         "revision" = &revision,
         "applied-index" = &applied.0,
-        "log-entries" = &replayed,
+        "log-entries-to-apply" = &to_apply,
         "took" = &took
     );
 
@@ -159,6 +162,19 @@ fn refuse_what_is_not_served(state: &State<RedbTables>, config: &Config) -> Resu
         )));
     }
     Ok(())
+}
+
+/// What of the log memory needs: entries that the tables lack, and a few before them. A log holds many more.
+fn still_wanted(recovered: Recovered, applied: u64) -> (LogStart, Vec<Entry>) {
+    let Recovered { start, mut entries, .. } = recovered;
+    let index = applied.saturating_sub(LOG_ENTRIES_KEPT_MAX);
+    let Some(last_unwanted) = index.checked_sub(start.index + 1).and_then(|at| entries.get(usize::try_from(at).ok()?))
+    else {
+        return (start, entries);
+    };
+    let begun = LogStart { index, term: last_unwanted.term, membership: start.membership };
+    let wanted = entries.split_off(usize::try_from(index - start.index).unwrap_or(usize::MAX));
+    (begun, wanted)
 }
 
 fn wal_meta(identity: Identity) -> WalMeta {
