@@ -74,6 +74,7 @@ impl Side {
         command.arg(format!("--initial-cluster=bench={peer_url}"));
         command.args(["--quota-backend-bytes=8589934592", "--log-level=warn"]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        end_with_us(&mut command);
         let begin = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", self.server.display()))?;
         let mut member = Member { child, address, started_after: Duration::ZERO, side: self.clone(), log_path };
@@ -245,6 +246,14 @@ impl Drop for Member {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Makes the child end when this program does, however that happens: no server outlives a benchmark that was killed.
+#[allow(unsafe_code)]
+fn end_with_us(command: &mut Command) {
+    let ask = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: between fork and exec only one system call is made; nothing is allocated and no lock is taken.
+    unsafe { command.pre_exec(ask) };
 }
 
 fn ctl(side: &Side, address: SocketAddr, args: &[&str]) -> Result<String> {
