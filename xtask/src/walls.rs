@@ -135,7 +135,6 @@ const WALLS: &[Wall] = &[
             "serde",
             "serde_json",
             "serde_yaml_ng",
-            "sha1",
             "signal-hook",
             "strsim",
             "tokio",
