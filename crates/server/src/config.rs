@@ -121,6 +121,8 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     /// Check the tables wholly at start.
     pub initial_corrupt_check: bool,
+    /// Check them wholly so often while running; zero for never.
+    pub corrupt_check_time: Duration,
     /// The threads that serve clients; 0 for one per core.
     pub edge_threads: usize,
 }
@@ -173,6 +175,7 @@ impl Default for Config {
             grpc_keepalive_timeout: Duration::from_secs(20),
             unsafe_no_fsync: false,
             initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
             edge_threads: 0,
         }
     }

@@ -96,7 +96,8 @@ impl From<ServeError> for Status {
             ServeError::TooManyRequests => Status::unknown("etcdserver: too many requests"),
             ServeError::TooLarge => Status::invalid_argument("etcdserver: request is too large"),
             ServeError::DiskFull => Status::resource_exhausted("etcdserver: mvcc: database space exceeded"),
-            ServeError::Damaged(fault) => Status::data_loss(format!("etcdserver: corrupt cluster: {fault}")),
+            // Where and what stands in the log; clients know this text.
+            ServeError::Damaged(_) => Status::data_loss("etcdserver: corrupt cluster"),
             ServeError::Other { code, text } => Status::new(code, text),
         }
     }

@@ -66,7 +66,20 @@ pub(crate) async fn keep_house(store: Store, config: Config) {
         }
         std::future::pending::<()>().await;
     };
-    tokio::join!(lease::expiry_loop(store.clone()), checkpoints, compaction, watch_over(&store));
+    let checks = check_now_and_then(&store, config.corrupt_check_time);
+    tokio::join!(lease::expiry_loop(store.clone()), checkpoints, compaction, watch_over(&store), checks);
+}
+
+async fn check_now_and_then(store: &Store, pause: Duration) {
+    if pause.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(pause).await;
+        let store = store.clone();
+        // A panic of the check is reported by the hook; the next round tries again.
+        let _ = tokio::task::spawn_blocking(move || store.check_everything()).await;
+    }
 }
 
 async fn watch_over(store: &Store) {

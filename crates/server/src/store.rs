@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::errors::ServeError;
 use crate::lease::Lessor;
 use crate::limits::QUOTA_BYTES_DEFAULT;
+use crate::log_error;
 use crate::metrics::Metrics;
 use crate::node::{DurableState, Identity, Item, Shared};
 use crate::watch::WatchHub;
@@ -223,7 +224,7 @@ impl Store {
     pub(crate) fn look_at_the_disk(&self) -> Result<(), ServeError> {
         self.shared.table_bytes.store(self.sizes()?.file_bytes, Ordering::Relaxed);
         if let Err(fault) = self.shared.tables.check() {
-            self.damaged(&fault);
+            self.shared.ending.end(format!("the tables can't be written any more: {fault}. Nothing acknowledged is lost: it is in the log. Check the disk, then start again"));
         }
         let space = self.shared.tables.space();
         if space.short {
@@ -299,11 +300,30 @@ impl Store {
         Ok(())
     }
 
-    fn damaged(&self, fault: &eyrie_state::TableFault) {
-        self.shared.ending.end(format!(
-            "{fault}. This member stops rather than serve it: restore it from a snapshot (eyrie utl snapshot restore), or \
-             rebuild it"
-        ));
+    /// A record is not what was written. It is not served; the alarm stops writes and makes the member unhealthy, so that
+    /// somebody comes, while everything undamaged can still be read and saved.
+    pub(crate) fn damaged(&self, fault: &eyrie_state::TableFault) {
+        if self.shared.damage_said.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let fault = fault.to_string();
+        log_error!(
+            "the tables are damaged: what is damaged is not served, and writes are refused (alarm CORRUPT). Save what can be read (etcdctl get --prefix), then restore the last good snapshot into a new directory: eyrie utl snapshot restore SNAPSHOT --data-dir NEW",
+            "error" = &fault
+        );
+        let alarm =
+            Command::AlarmActivate { member: self.shared.identity.member, kind: eyrie_state::AlarmKind::Corrupt };
+        let (waiter, _) = Waiter::new();
+        // A member that takes no more commands is stopping, which says more than the alarm.
+        let _ = self.shared.inbox.put(Item::Propose { data: alarm.encode(), waiter, since: Instant::now() });
+    }
+
+    /// Reads everything once and compares checksums, counts and sums; raises the alarm when anything does not fit.
+    /// Blocks for as long as that takes.
+    pub(crate) fn check_everything(&self) {
+        if let Err(fault) = self.shared.tables.view().full_scan(&mut |_, _, _| true) {
+            self.damaged(&fault);
+        }
     }
 }
 

@@ -325,7 +325,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Checks, limits, upkeep",
         flags: &[
             here("experimental-initial-corrupt-check", Bool, "false", "check all tables at start, before serving"),
-            no_effect("experimental-corrupt-check-time", Duration, "0s", ONE_MEMBER),
+            here(
+                "experimental-corrupt-check-time",
+                Duration,
+                "0s",
+                "check all tables so often while serving; damage raises the CORRUPT alarm",
+            ),
             no_effect("experimental-compact-hash-check-enabled", Bool, "false", ONE_MEMBER),
             no_effect("experimental-compact-hash-check-time", Duration, "1m0s", ONE_MEMBER),
             here("experimental-compaction-batch-limit", Uint, "1000", "revisions removed in one step of a compaction"),

@@ -94,6 +94,7 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         grpc_keepalive_timeout: time(given, "grpc-keepalive-timeout", defaults.grpc_keepalive_timeout),
         unsafe_no_fsync: switch(given, "unsafe-no-fsync", false),
         initial_corrupt_check: switch(given, "experimental-initial-corrupt-check", false) || gates(given)?,
+        corrupt_check_time: time(given, "experimental-corrupt-check-time", defaults.corrupt_check_time),
         edge_threads: defaults.edge_threads,
         name,
         data_dir,

@@ -13,7 +13,7 @@ mod progress;
 mod raft_thread;
 mod start;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
 
 use eyrie_disk::datadir::DirError;
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) hub: WatchHub,
     pub(crate) lessor: Lessor,
     pub(crate) metrics: Arc<Metrics>,
+    /// Damage was found, and the operator was told.
+    pub(crate) damage_said: AtomicBool,
     pub(crate) applied_moved: Notify,
     pub(crate) compaction_done: Notify,
     pub(crate) ending: Ending,

@@ -1,7 +1,7 @@
 //! Starting a member: founds a store where there is nothing, takes up the one that is there, refuses everything else.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,9 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     }
     let tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
     let handle = tables.handle();
+    if config.initial_corrupt_check {
+        handle.view().full_scan(&mut |_, _, _| true).map_err(Fatal::tables)?;
+    }
     let state = State::open(tables).map_err(Fatal::halt)?;
     refuse_what_is_not_served(&state, config)?;
     let (applied, applied_term) = state.applied();
@@ -98,6 +101,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         tables_full: DiskFull::default(),
         lessor,
         metrics: Arc::new(Metrics::new(config.extensive_metrics)),
+        damage_said: AtomicBool::new(false),
         applied_moved: Notify::new(),
         compaction_done: Notify::new(),
         ending: Ending::default(),
@@ -108,6 +112,13 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
 }
 
 fn found_store(config: &Config) -> Result<DataDir, Fatal> {
+    if config.initial_cluster_existing {
+        return Err(Fatal::Other(format!(
+            "--initial-cluster-state=existing asks to join a cluster, but {} holds no store and this release serves clusters of \
+             one: check --data-dir, or found a new store with --initial-cluster-state=new",
+            config.data_dir.display()
+        )));
+    }
     let members = founders(&config.initial_cluster, &config.initial_cluster_token);
     let Some(own) = members.iter().find(|member| member.name == config.name) else {
         let name = &config.name;
