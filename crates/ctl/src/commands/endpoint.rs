@@ -166,9 +166,9 @@ fn alarm_text(reply: &AlarmResponse) -> String {
         .alarms
         .iter()
         .map(|alarm| match alarm.alarm() {
-            AlarmType::Nospace => "NOSPACE",
-            AlarmType::Corrupt => "CORRUPT",
-            AlarmType::None => "UNKNOWN",
+            AlarmType::Nospace => "NOSPACE ",
+            AlarmType::Corrupt => "CORRUPT ",
+            AlarmType::None => "UNKNOWN ",
         })
         .collect();
     format!("Active Alarm(s): {}", names.join(", "))

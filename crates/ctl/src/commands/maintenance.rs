@@ -41,8 +41,9 @@ pub(crate) async fn alarm_disarm(mut context: Context) -> Done {
             })
             .await?;
         lowered.extend(reply.alarms);
-        shown.header = reply.header;
     }
+    // Many answers became one: none of their headers speaks for it, and upstream shows none.
+    shown.header = None;
     shown.alarms = lowered.into_iter().filter(|alarm| alarm.alarm != AlarmType::None as i32).collect();
     link.printer.alarm(&shown)
 }
