@@ -121,8 +121,9 @@ fn diff(right: &str, other: &str) -> Vec<String> {
     lines
 }
 
-/// A line of a diff. Spaces at its end are shown as dots: an editor would drop them.
+/// A line of a diff, with tabs and the spaces at its end made visible: an editor or a terminal would drop them.
 fn shown(side: char, line: &str) -> String {
+    let line = line.replace('\t', "\\t");
     let bare = line.trim_end_matches(' ');
     format!("{side} {bare}{}", "·".repeat(line.len() - bare.len())).trim_end().to_owned()
 }
