@@ -131,6 +131,7 @@ const WALLS: &[Wall] = &[
             "eyrie-disk",
             "eyrie-server",
             "eyrie-state",
+            "libmimalloc-sys",
             "mimalloc",
             "serde",
             "serde_json",

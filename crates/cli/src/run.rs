@@ -6,7 +6,7 @@ use eyrie_server::{Config, Server, log};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::notify;
+use crate::{memory, notify};
 
 /// The moments of a run that a person may want to hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,7 @@ pub(crate) fn until_signal(config: &Config, tell: impl Fn(Moment)) -> i32 {
         Ok(server) => server,
         Err(error) => return failed(&error.to_string()),
     };
+    memory::give_back_when_idle();
     notify::ready();
     tell(Moment::Ready);
     let ended = runtime.block_on(async {

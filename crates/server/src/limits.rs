@@ -36,3 +36,5 @@ pub(crate) const ACCEPT_BACKLOG: i32 = 1024;
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Log entries kept on disk behind what the tables hold: enough for what memory keeps for lagging members.
 pub(crate) const LOG_ENTRIES_KEPT_MAX: u64 = 4_000;
+/// Pages of the tables that are kept in memory; the system's page cache keeps the rest.
+pub(crate) const TABLE_CACHE_BYTES: usize = 16 << 20;

@@ -21,7 +21,7 @@ use crate::completions::Trays;
 use crate::config::Config;
 use crate::founding::{cluster_id, founders};
 use crate::lease::Lessor;
-use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK, LOG_ENTRIES_KEPT_MAX};
+use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK, LOG_ENTRIES_KEPT_MAX, TABLE_CACHE_BYTES};
 use crate::metrics::Metrics;
 use crate::watch::WatchHub;
 use crate::{log_info, log_warn};
@@ -193,7 +193,7 @@ fn wal_meta(identity: Identity) -> WalMeta {
 }
 
 fn table_options(config: &Config) -> Options {
-    Options { flush_interval: config.backend_batch_interval, ..Options::default() }
+    Options { flush_interval: config.backend_batch_interval, cache_bytes: TABLE_CACHE_BYTES, ..Options::default() }
 }
 
 fn ticks(election_timeout: Duration, heartbeat: Duration) -> usize {
