@@ -132,7 +132,8 @@ fn found_store(config: &Config) -> Result<DataDir, Fatal> {
     let dir = DataDir::create(&config.data_dir, config.wal_dir.as_deref(), identity)?;
     RedbTables::create(&dir.tables_path()).map_err(Fatal::tables)?;
     let mut tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
-    tables.stage(Change { applied: None, ops: members.iter().map(unstarted).collect() }).map_err(Fatal::tables)?;
+    let ops = members.iter().map(unstarted).chain(rows_of_upstream(&members)).collect();
+    tables.stage(Change { applied: None, ops }).map_err(Fatal::tables)?;
     tables.flush().map_err(Fatal::tables)?;
     drop(tables);
     let voters = members.iter().map(|member| member.id.0).collect();
@@ -153,6 +154,17 @@ fn unstarted(member: &Member) -> TableOp {
         key: member_key(member.id).into_bytes().into(),
         value: member_json(&row).into_bytes().into(),
     }
+}
+
+/// Rows that mean nothing here, but that every store of upstream's has: its tools count them.
+fn rows_of_upstream(members: &[Member]) -> [TableOp; 2] {
+    let voters = members.iter().map(|member| member.id.0.to_string()).collect::<Vec<_>>().join(",");
+    let conf_state = format!("{{\"voters\":[{voters}],\"auto_leave\":false}}");
+    let row = |bucket, key: &'static str, value: Vec<u8>| TableOp::Put { bucket, key: key.into(), value: value.into() };
+    [
+        row(Bucket::Auth, "authRevision", 1_u64.to_be_bytes().to_vec()),
+        row(Bucket::Meta, "confState", conf_state.into_bytes()),
+    ]
 }
 
 /// What a store may hold that this release does not serve: starting would drop a promise silently.
