@@ -19,9 +19,16 @@ use super::run::Answer;
 
 /// One difference: where it was heard and the lines of the diff.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub struct Difference {
     head: String,
     lines: Vec<String>,
+}
+
+impl Difference {
+    /// What `other` says differently at the place that `head` names; `None` when it is the same.
+    pub fn between(head: String, right: &str, other: &str) -> Option<Difference> {
+        (right != other).then(|| Difference { head, lines: diff(right, other) })
+    }
 }
 
 /// All differences of a conversation.
@@ -51,7 +58,7 @@ pub(super) fn differences(file: &str, right: &[Answer], store: &[Answer], ours: 
 }
 
 /// What is wrong, as a text for people; empty when all is well.
-pub(super) fn judge(found: &[Difference], kept: &[Difference]) -> String {
+pub fn judge(found: &[Difference], kept: &[Difference]) -> String {
     let mut report = String::new();
     for d in found.iter().filter(|d| !kept.contains(d)) {
         report.push_str(&format!("== {}\n{}\n", d.head, d.lines.join("\n")));
@@ -67,13 +74,13 @@ pub(super) fn judge(found: &[Difference], kept: &[Difference]) -> String {
 }
 
 /// The entries for one conversation.
-pub(super) fn kept(path: &Path, file: &str) -> Result<Vec<Difference>> {
+pub fn kept(path: &Path, file: &str) -> Result<Vec<Difference>> {
     let all = entries(path)?;
     Ok(all.into_iter().map(|(d, _)| d).filter(|d| d.head.split(' ').nth(1) == Some(file)).collect())
 }
 
 /// The reasons of all entries.
-pub(super) fn reasons(path: &Path) -> Result<Vec<String>> {
+pub fn reasons(path: &Path) -> Result<Vec<String>> {
     Ok(entries(path)?.into_iter().map(|(_, why)| why).collect())
 }
 

@@ -11,7 +11,7 @@
 //! (`normal`). A difference that is kept on purpose stands in `differences.txt`, word for word; one that is not, or no longer,
 //! fails the test.
 
-mod compare;
+pub mod compare;
 mod normal;
 mod run;
 mod script;

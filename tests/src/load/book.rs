@@ -106,7 +106,7 @@ impl Book {
             by_revision.entry(event.revision).or_default().push(event.change.clone());
         }
         let from = if first == 0 { 1 } else { self.heard[first - 1].revision };
-        for (revision, promise) in self.promises.range(from + 1..=now) {
+        for (revision, promise) in self.promises.range(from + 1..=now.max(from + 1)) {
             let heard = by_revision
                 .get(revision)
                 .with_context(|| format!("an acknowledged write is lost: revision {revision}, {promise:?}"))?;
@@ -177,6 +177,11 @@ mod tests {
         book.settle(2).unwrap();
         book.hear(vec![event(3, put("a", "1"))]).unwrap();
         assert!(book.settle(3).unwrap_err().to_string().contains("nobody wrote"));
+    }
+
+    #[test]
+    fn an_empty_book_is_settled() {
+        Book::default().settle(1).unwrap();
     }
 
     #[test]
