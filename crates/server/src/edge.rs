@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;
-use crate::limits::{ACCEPT_BACKLOG, GRACE};
+use crate::limits::{ACCEPT_BACKLOG, CONNECTIONS_DEALT_WAITING_MAX, GRACE};
 use crate::log_warn;
 use crate::node::{Fatal, Outcome};
 
@@ -122,8 +122,7 @@ impl Edges {
         let mut listeners = Some(listeners);
         let (mut senders, mut receivers) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            // Bounded by the number of open files long before it matters.
-            let (sender, receiver) = mpsc::unbounded_channel();
+            let (sender, receiver) = mpsc::channel(CONNECTIONS_DEALT_WAITING_MAX);
             senders.push(sender);
             receivers.push(receiver);
         }
@@ -158,9 +157,9 @@ impl Edges {
 }
 
 async fn edge(
-    mut dealt: mpsc::UnboundedReceiver<Dealt>,
+    mut dealt: mpsc::Receiver<Dealt>,
     listeners: Vec<(Listener, Dispatch)>,
-    edges: Vec<mpsc::UnboundedSender<Dealt>>,
+    edges: Vec<mpsc::Sender<Dealt>>,
     manners: Manners,
     stopped: watch::Receiver<bool>,
 ) {
@@ -189,13 +188,13 @@ async fn edge(
 async fn accept(
     listener: Listener,
     dispatch: Arc<Dispatch>,
-    edges: Vec<mpsc::UnboundedSender<Dealt>>,
+    edges: Vec<mpsc::Sender<Dealt>>,
     next: Arc<AtomicUsize>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let deal = |connection| {
+    let deal = async |connection| {
         let turn = next.fetch_add(1, Ordering::Relaxed) % edges.len();
-        let _ = edges[turn].send((connection, dispatch.clone()));
+        let _ = edges[turn].send((connection, dispatch.clone())).await;
     };
     let accepting = async {
         match listener {
@@ -203,7 +202,7 @@ async fn accept(
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 loop {
                     match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                        Ok(stream) => deal(Connection::Tcp(stream)),
+                        Ok(stream) => deal(Connection::Tcp(stream)).await,
                         Err(error) => rest(&error).await,
                     }
                 }
@@ -212,7 +211,7 @@ async fn accept(
                 let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
                 loop {
                     match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                        Ok(stream) => deal(Connection::Unix(stream)),
+                        Ok(stream) => deal(Connection::Unix(stream)).await,
                         Err(error) => rest(&error).await,
                     }
                 }

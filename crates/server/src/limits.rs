@@ -32,6 +32,8 @@ pub(crate) const LEASES_PER_CHECKPOINT_MAX: usize = 1_000;
 pub(crate) const REVISION_COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 /// Connections that may wait to be accepted.
 pub(crate) const ACCEPT_BACKLOG: i32 = 1024;
+/// Connections dealt to an edge that it has not taken up yet; the acceptor waits beyond that.
+pub(crate) const CONNECTIONS_DEALT_WAITING_MAX: usize = 256;
 /// How long open requests get at a graceful stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Log entries kept on disk behind what the tables hold: enough for what memory keeps for lagging members.

@@ -32,6 +32,14 @@ enum Work {
     Command(Box<Command>),
 }
 
+/// What one entry did.
+struct Done {
+    index: u64,
+    term: u64,
+    /// `None` for an entry without a command.
+    applied: Option<(Applied, Told)>,
+}
+
 impl ApplyThread {
     /// Runs until the raft thread ends.
     ///
@@ -75,7 +83,7 @@ impl ApplyThread {
         let begun = Instant::now();
         let count = work.len();
         let mut compacted = false;
-        let mut done: Vec<(u64, u64, Option<(Applied, Told)>)> = Vec::with_capacity(count);
+        let mut done = Vec::with_capacity(count);
         {
             let mut state = self.shared.state.write();
             for (index, term, work) in work {
@@ -91,7 +99,7 @@ impl ApplyThread {
                         Some((applied, told))
                     }
                 };
-                done.push((index, term, applied));
+                done.push(Done { index, term, applied });
             }
         }
         let took = begun.elapsed();
@@ -105,10 +113,10 @@ impl ApplyThread {
     }
 
     /// Tells watchers and leases first, proposers last: who hears of a write finds its traces everywhere.
-    fn tell(&self, done: Vec<(u64, u64, Option<(Applied, Told)>)>) {
-        let Some((last, term)) = done.last().map(|(index, term, _)| (*index, *term)) else { return };
+    fn tell(&self, done: Vec<Done>) {
+        let Some((last, term)) = done.last().map(|last| (last.index, last.term)) else { return };
         let mut outcomes: Vec<(u64, u64, Outcome)> = Vec::with_capacity(done.len());
-        for (index, term, applied) in done {
+        for Done { index, term, applied } in done {
             let Some((applied, told)) = applied else { continue };
             let Applied { revision, outcome, events } = applied;
             told.count(&self.shared.metrics.mvcc);
