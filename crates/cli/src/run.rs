@@ -32,11 +32,11 @@ pub(crate) fn until_signal(config: &Config, tell: impl Fn(Moment)) -> i32 {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("can't listen for signals: {error}")),
     };
+    let config = &Config { give_back_memory: memory::give_back, ..config.clone() };
     let server = match Server::start(config) {
         Ok(server) => server,
         Err(error) => return failed(&error.to_string()),
     };
-    memory::give_back_when_idle();
     notify::ready();
     tell(Moment::Ready);
     let ended = runtime.block_on(async {

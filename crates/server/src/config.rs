@@ -125,6 +125,9 @@ pub struct Config {
     pub corrupt_check_time: Duration,
     /// The threads that serve clients; 0 for one per core.
     pub edge_threads: usize,
+    /// Gives memory that the calling thread no longer needs back to the system: called by each thread now and then. What
+    /// that takes is the allocator's business, and so the binary's.
+    pub give_back_memory: fn(),
 }
 
 impl Config {
@@ -177,6 +180,7 @@ impl Default for Config {
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
             edge_threads: 0,
+            give_back_memory: || {},
         }
     }
 }

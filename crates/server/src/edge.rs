@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;
-use crate::limits::{ACCEPT_BACKLOG, CONNECTIONS_DEALT_WAITING_MAX, GRACE};
+use crate::limits::{ACCEPT_BACKLOG, CONNECTIONS_DEALT_WAITING_MAX, GIVE_BACK_INTERVAL, GRACE};
 use crate::log_warn;
 use crate::node::{Fatal, Outcome};
 
@@ -135,9 +135,11 @@ impl Edges {
             let (senders, stopped) = (senders.clone(), stopped.clone());
             edges.push(number);
             let trays = trays.clone();
+            let give_back_memory = config.give_back_memory;
             let body = move || {
                 runtime.block_on(async {
                     tokio::spawn(trays.hand_out(number));
+                    tokio::spawn(give_back(give_back_memory));
                     edge(receiver, accept, senders, manners, stopped).await;
                 });
             };
@@ -153,6 +155,15 @@ impl Edges {
         for thread in self.threads {
             let _ = thread.join();
         }
+    }
+}
+
+async fn give_back(memory: fn()) {
+    let mut tick = tokio::time::interval(GIVE_BACK_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        memory();
     }
 }
 

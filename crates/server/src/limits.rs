@@ -34,6 +34,8 @@ pub(crate) const REVISION_COMPACTION_INTERVAL: Duration = Duration::from_secs(30
 pub(crate) const ACCEPT_BACKLOG: i32 = 1024;
 /// Connections dealt to an edge that it has not taken up yet; the acceptor waits beyond that.
 pub(crate) const CONNECTIONS_DEALT_WAITING_MAX: usize = 256;
+/// How often a thread gives back memory that it no longer needs.
+pub(crate) const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long open requests get at a graceful stop.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// Log entries kept on disk behind what the tables hold: enough for what memory keeps for lagging members.

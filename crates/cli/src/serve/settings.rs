@@ -96,6 +96,7 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         initial_corrupt_check: switch(given, "experimental-initial-corrupt-check", false) || gates(given)?,
         corrupt_check_time: time(given, "experimental-corrupt-check-time", defaults.corrupt_check_time),
         edge_threads: defaults.edge_threads,
+        give_back_memory: defaults.give_back_memory,
         name,
         data_dir,
     };

@@ -10,12 +10,9 @@ use eyrie_state::{Answer, Applied, Command, LogIndex, Term};
 
 use super::inbox::Outcome;
 use super::{Fatal, Shared};
-use crate::limits::COMMANDS_PER_LOCK_MAX;
+use crate::limits::{COMMANDS_PER_LOCK_MAX, GIVE_BACK_INTERVAL};
 use crate::metrics::Mvcc;
 use crate::{log_info, log_warn};
-
-/// How long the thread sleeps when there is nothing to apply and nothing to compact.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// What the apply thread owns.
 pub(crate) struct ApplyThread {
@@ -24,6 +21,7 @@ pub(crate) struct ApplyThread {
     pub(crate) warning_apply_duration: Duration,
     pub(crate) compaction_keys_per_step: usize,
     pub(crate) compaction_pause: Duration,
+    pub(crate) give_back_memory: fn(),
 }
 
 /// What one entry asks for, read before the lock is taken.
@@ -48,7 +46,7 @@ impl ApplyThread {
     pub(crate) fn run(self) -> Result<(), Fatal> {
         let mut next_step = self.compaction_pending().then(Instant::now);
         loop {
-            let patience = next_step.map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+            let patience = next_step.map_or(GIVE_BACK_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
             match self.committed.recv_timeout(patience) {
                 Ok(entries) => {
                     let compacted = self.apply(entries)?;
@@ -56,7 +54,7 @@ impl ApplyThread {
                         next_step = Some(Instant::now());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => (self.give_back_memory)(),
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if next_step.is_some_and(|at| at <= Instant::now()) {

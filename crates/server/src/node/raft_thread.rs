@@ -16,7 +16,7 @@ use eyrie_raft::{Entry, Group, LogStart};
 use super::inbox::{Item, Waiter};
 use super::{Fatal, Shared};
 use crate::errors::ServeError;
-use crate::limits::{PROPOSAL_BYTES_PER_ROUND_MAX, PROPOSALS_PER_ROUND_MAX};
+use crate::limits::{GIVE_BACK_INTERVAL, PROPOSAL_BYTES_PER_ROUND_MAX, PROPOSALS_PER_ROUND_MAX};
 use crate::{log_info, log_warn};
 
 /// How often the log on disk is looked at for segments that nobody needs.
@@ -33,6 +33,7 @@ pub(crate) struct RaftThread {
     pub(crate) tick: Duration,
     pub(crate) snapshot_count: u64,
     pub(crate) fsync: bool,
+    pub(crate) give_back_memory: fn(),
 }
 
 impl RaftThread {
@@ -48,6 +49,7 @@ impl RaftThread {
         }
         let mut next_tick = Instant::now() + self.tick;
         let mut next_release = Instant::now() + RELEASE_INTERVAL;
+        let mut next_give_back = Instant::now();
         let mut carried = Vec::new();
         loop {
             self.settle()?;
@@ -66,6 +68,10 @@ impl RaftThread {
             }
             if items.is_empty() {
                 self.wal.settle().map_err(Fatal::wal)?;
+                if now >= next_give_back {
+                    (self.give_back_memory)();
+                    next_give_back = now + GIVE_BACK_INTERVAL;
+                }
             }
             let (stop, rest) = self.offer(items);
             carried = rest;

@@ -230,6 +230,7 @@ fn spawn(config: &Config, shared: &Arc<Shared>, group: Group, wal: Wal) -> Resul
         tick: config.heartbeat_interval,
         snapshot_count: config.snapshot_count,
         fsync: !config.unsafe_no_fsync,
+        give_back_memory: config.give_back_memory,
     };
     let apply = ApplyThread {
         shared: shared.clone(),
@@ -237,6 +238,7 @@ fn spawn(config: &Config, shared: &Arc<Shared>, group: Group, wal: Wal) -> Resul
         warning_apply_duration: config.warning_apply_duration,
         compaction_keys_per_step: config.compaction_batch_limit,
         compaction_pause: config.compaction_sleep_interval,
+        give_back_memory: config.give_back_memory,
     };
     Ok(Threads {
         raft: thread("raft", shared, move || raft.run())?,
