@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn restored(file: &Path, data_dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
-    let file = SnapshotFile::open(file, false)?;
+    let file = SnapshotFile::open_for_restore(file, false)?;
     println!("checked after {:?}", begun.elapsed());
     let member = Member {
         id: MemberId(1),

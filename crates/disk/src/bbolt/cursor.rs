@@ -3,26 +3,30 @@
 use bytes::Bytes;
 
 use super::page::{BucketRoot, TreePage};
-use super::reader::{BoltFault, Database, PageSource};
+use super::reader::{BoltFault, Database, PageSource, Pages};
 
 /// Levels below a root that a sound file can have; the check at opening found no more.
 const LEVELS_MAX: usize = 65;
 
+/// A key and its value, in their page.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// See [`Database::bucket`].
 #[derive(Debug)]
 pub struct Cursor<'a, S> {
-    database: &'a Database<S>,
+    pages: Pages<'a, S>,
     /// Pages from the root down, each with the element to visit next.
     path: Vec<(TreePage, usize)>,
 }
 
 impl<'a, S: PageSource> Cursor<'a, S> {
     pub(crate) fn new(database: &'a Database<S>, root: BucketRoot) -> Result<Self, BoltFault> {
+        let mut pages = Pages::new(database);
         let page = match root {
-            BucketRoot::Page(id) => database.tree_page(id)?,
+            BucketRoot::Page(id) => pages.tree(id)?,
             BucketRoot::Inline(bytes) => database.inline_page(bytes)?,
         };
-        Ok(Self { database, path: vec![(page, 0)] })
+        Ok(Self { pages, path: vec![(page, 0)] })
     }
 
     /// The next key and value. Buckets inside this bucket are passed over.
@@ -36,6 +40,21 @@ impl<'a, S: PageSource> Cursor<'a, S> {
             }
         }
         Ok(None)
+    }
+
+    /// As [`Cursor::next_pair`], without keeping the page alive.
+    ///
+    /// # Errors
+    /// As for [`Cursor::next_pair`].
+    pub fn next_pair_ref(&mut self) -> Result<Option<Pair<'_>>, BoltFault> {
+        loop {
+            match self.advance()? {
+                None => return Ok(None),
+                Some((page, index)) if page.is_bucket(index) => {}
+                Some(_) => break,
+            }
+        }
+        Ok(self.path.last().map(|(page, next)| page.pair_ref(next - 1)))
     }
 
     pub(crate) fn next_element(&mut self) -> Result<Option<(Bytes, Bytes, bool)>, BoltFault> {
@@ -72,7 +91,7 @@ impl<'a, S: PageSource> Cursor<'a, S> {
             if levels >= LEVELS_MAX {
                 return Err(BoltFault::Page { page: child, what: "tree too deep" });
             }
-            let child = self.database.tree_page(child)?;
+            let child = self.pages.tree(child)?;
             self.path.push((child, 0));
         }
         Ok(self.path.last().map(|(page, next)| (page, next - 1)))

@@ -73,6 +73,12 @@ impl TreePage {
         (self.bytes.slice(at..at + key_len), self.bytes.slice(at + key_len..at + key_len + value_len))
     }
 
+    /// As [`TreePage::pair`], borrowed.
+    pub(crate) fn pair_ref(&self, index: usize) -> (&[u8], &[u8]) {
+        let (at, key_len, value_len) = self.bounds(index);
+        self.bytes[at..at + key_len + value_len].split_at(key_len)
+    }
+
     /// The child page of a branch element.
     pub(crate) fn child(&self, index: usize) -> u64 {
         u64_at(&self.bytes, PAGE_HEADER_LEN + index * ELEMENT_LEN + 8).unwrap_or(0)

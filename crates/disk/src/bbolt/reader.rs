@@ -21,6 +21,7 @@ use super::page::{BucketRoot, TreePage};
 
 /// Deeper trees do not exist: 64 levels of 2 children hold more pages than a page id can name.
 const DEPTH_MAX: usize = 64;
+const READ_AHEAD_LEN_MAX: u64 = 256 * 1024;
 /// Page sizes that bbolt looks for when the first meta page is damaged.
 const PAGE_SIZES: std::ops::RangeInclusive<u32> = 10..=24;
 
@@ -120,7 +121,7 @@ impl<S: PageSource> Database<S> {
             return Err(BoltFault::Truncated { pages: meta.high_water, page_size: meta.page_size, size });
         }
         let database = Self { source, root: TreePageRoot(meta.root), meta };
-        Check { database: &database, used: PageSet::new(meta.high_water) }.run()?;
+        Check { pages: Pages::new(&database), used: PageSet::new(meta.high_water) }.run()?;
         Ok(database)
     }
 
@@ -170,38 +171,72 @@ impl<S: PageSource> Database<S> {
         Ok(None)
     }
 
-    /// Reads a page with its overflow.
-    pub(crate) fn tree_page(&self, id: u64) -> Result<TreePage, BoltFault> {
-        let (_, bytes) = self.raw_page(id)?;
-        TreePage::parse(bytes).map_err(|what| BoltFault::Page { page: id, what })
-    }
-
     pub(crate) fn inline_page(&self, bytes: Bytes) -> Result<TreePage, BoltFault> {
         let page = TreePage::parse(bytes).map_err(|what| BoltFault::Page { page: 0, what })?;
         if page.is_leaf() { Ok(page) } else { Err(BoltFault::Page { page: 0, what: "inline page is not a leaf" }) }
     }
+}
 
-    fn raw_page(&self, id: u64) -> Result<(PageHeader, Bytes), BoltFault> {
+/// Pages as one walk takes them: what lies behind a page is read with it once pages are wanted in the order they lie in.
+#[derive(Debug)]
+pub(crate) struct Pages<'a, S> {
+    database: &'a Database<S>,
+    /// The first page of `bytes`.
+    first: u64,
+    bytes: Bytes,
+    /// Bytes that the next reading takes.
+    ahead: u64,
+}
+
+impl<'a, S: PageSource> Pages<'a, S> {
+    pub(crate) fn new(database: &'a Database<S>) -> Self {
+        Self { database, first: 0, bytes: Bytes::new(), ahead: 0 }
+    }
+
+    pub(crate) fn database(&self) -> &'a Database<S> {
+        self.database
+    }
+
+    /// A tree page with its overflow.
+    pub(crate) fn tree(&mut self, id: u64) -> Result<TreePage, BoltFault> {
+        let (_, bytes) = self.raw(id)?;
+        TreePage::parse(bytes).map_err(|what| BoltFault::Page { page: id, what })
+    }
+
+    /// A page of any kind with its overflow.
+    pub(crate) fn raw(&mut self, id: u64) -> Result<(PageHeader, Bytes), BoltFault> {
         let fault = |what| BoltFault::Page { page: id, what };
-        let page_size = u64::from(self.meta.page_size);
-        if !(FIRST_DATA_PAGE..self.meta.high_water).contains(&id) {
+        let Meta { page_size, high_water, .. } = self.database.meta;
+        let page_size = u64::from(page_size);
+        if !(FIRST_DATA_PAGE..high_water).contains(&id) {
             return Err(fault("page id out of bounds"));
         }
-        let mut bytes = vec![0; page_size as usize];
-        self.source.read_at(id * page_size, &mut bytes)?;
-        let header = PageHeader::decode(&bytes).ok_or(fault("page shorter than its header"))?;
+        let header = PageHeader::decode(&self.take(id, page_size)?).ok_or(fault("page shorter than its header"))?;
         if header.id != id {
             return Err(fault("page carries another page's id"));
         }
-        if header.overflow > 0 {
-            let pages = u64::from(header.overflow) + 1;
-            if pages > self.meta.high_water - id {
-                return Err(fault("overflow runs over the file end"));
-            }
-            bytes.resize((pages * page_size) as usize, 0);
-            self.source.read_at((id + 1) * page_size, &mut bytes[page_size as usize..])?;
+        let pages = u64::from(header.overflow) + 1;
+        if pages > high_water - id {
+            return Err(fault("overflow runs over the file end"));
         }
-        Ok((header, Bytes::from(bytes)))
+        Ok((header, self.take(id, pages * page_size)?))
+    }
+
+    /// `len` bytes from page `id`, which the file has.
+    fn take(&mut self, id: u64, len: u64) -> io::Result<Bytes> {
+        let page_size = u64::from(self.database.meta.page_size);
+        if let Some(at) = id.checked_sub(self.first).map(|pages| pages * page_size)
+            && at + len <= self.bytes.len() as u64
+        {
+            return Ok(self.bytes.slice(at as usize..(at + len) as usize));
+        }
+        let follows = id >= self.first && (id - self.first) * page_size <= self.bytes.len() as u64 + page_size;
+        self.ahead = if follows { (self.ahead * 2).clamp(page_size, READ_AHEAD_LEN_MAX) } else { page_size };
+        let rest = (self.database.meta.high_water - id) * page_size;
+        let mut bytes = vec![0; self.ahead.max(len).min(rest) as usize];
+        self.database.source.read_at(id * page_size, &mut bytes)?;
+        (self.first, self.bytes) = (id, Bytes::from(bytes));
+        Ok(self.bytes.slice(..len as usize))
     }
 }
 
@@ -272,7 +307,7 @@ impl PageSet {
 
 /// One pass over everything that the root reaches.
 struct Check<'a, S> {
-    database: &'a Database<S>,
+    pages: Pages<'a, S>,
     used: PageSet,
 }
 
@@ -288,17 +323,18 @@ const UNBOUNDED: Bounds<'static> = Bounds { low: None, high: None };
 impl<S: PageSource> Check<'_, S> {
     fn run(mut self) -> Result<(), BoltFault> {
         self.freelist()?;
-        self.subtree(self.database.root.0, UNBOUNDED, 0)
+        self.subtree(self.pages.database().root.0, UNBOUNDED, 0)
     }
 
     /// A stored freelist must name pages that exist, each once, and none that is in use.
     fn freelist(&mut self) -> Result<(), BoltFault> {
-        let id = self.database.meta.freelist;
+        let meta = self.pages.database().meta;
+        let id = meta.freelist;
         if id == NO_FREELIST {
             return Ok(());
         }
         let fault = |what| BoltFault::Page { page: id, what };
-        let (header, bytes) = self.database.raw_page(id)?;
+        let (header, bytes) = self.pages.raw(id)?;
         if header.flags != FLAG_FREELIST {
             return Err(fault("page is not a freelist"));
         }
@@ -312,7 +348,7 @@ impl<S: PageSource> Check<'_, S> {
         }
         for n in 0..count as usize {
             let free = u64_at(&bytes, from + n * 8).unwrap_or(0);
-            if !(FIRST_DATA_PAGE..self.database.meta.high_water).contains(&free) {
+            if !(FIRST_DATA_PAGE..meta.high_water).contains(&free) {
                 return Err(fault("freelist names a page that does not exist"));
             }
             if !self.used.insert(free) {
@@ -327,7 +363,7 @@ impl<S: PageSource> Check<'_, S> {
         if depth > DEPTH_MAX {
             return Err(fault("tree too deep"));
         }
-        let (header, bytes) = self.database.raw_page(id)?;
+        let (header, bytes) = self.pages.raw(id)?;
         self.claim(id, header.overflow)?;
         let page = TreePage::parse(bytes).map_err(fault)?;
         within(&page, bounds).map_err(fault)?;
@@ -350,7 +386,7 @@ impl<S: PageSource> Check<'_, S> {
                     if depth > DEPTH_MAX {
                         return Err(BoltFault::Page { page: 0, what: "buckets nested too deep" });
                     }
-                    let page = self.database.inline_page(bytes)?;
+                    let page = self.pages.database().inline_page(bytes)?;
                     self.nested(&page, depth + 1)?;
                 }
             }

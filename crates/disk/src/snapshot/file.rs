@@ -72,18 +72,31 @@ pub struct Status {
     pub total_size: u64,
 }
 
-/// An open file whose hash (unless skipped) and structure were found good.
+/// An open file. How far it was checked is said by what opened it.
 #[derive(Debug)]
 pub struct SnapshotFile {
     database: Database<File>,
+    content_checked: bool,
 }
 
 impl SnapshotFile {
-    /// Checks the hash, then the structure, of a file that is to be restored.
+    /// Checks the hash and the structure.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when anything is wrong.
+    pub fn open(path: &Path, skip_hash_check: bool) -> Result<Self, SnapshotFault> {
+        Self::open_checked(path, skip_hash_check, false)
+    }
+
+    /// Checks the hash, the structure and the content of a file that is to be restored.
     ///
     /// # Errors
     /// [`SnapshotFault`] when anything is wrong; nothing was written anywhere.
-    pub fn open(path: &Path, skip_hash_check: bool) -> Result<Self, SnapshotFault> {
+    pub fn open_for_restore(path: &Path, skip_hash_check: bool) -> Result<Self, SnapshotFault> {
+        Self::open_checked(path, skip_hash_check, true)
+    }
+
+    fn open_checked(path: &Path, skip_hash_check: bool, content: bool) -> Result<Self, SnapshotFault> {
         let fault = |verb, cause| SnapshotFault::Io { verb, path: path.display().to_string(), cause };
         let file = File::open(path).map_err(|e| fault("open", e))?;
         let len = file.metadata().map_err(|e| fault("stat", e))?.len();
@@ -92,19 +105,29 @@ impl SnapshotFile {
             return Err(SnapshotFault::MissingHash);
         }
         let body = if hashed { len - HASH_LEN as u64 } else { len };
-        let check = || check_hash(&file, body).map_err(|e| fault("read", e)).flatten();
-        if hashed && !skip_hash_check && len < SIDE_BY_SIDE_LEN_MIN {
-            check()?;
+        let check_hash = || match hashed && !skip_hash_check {
+            true => check_hash(&file, body).map_err(|e| fault("read", e)).flatten(),
+            false => Ok(()),
+        };
+        let check_rest = || -> Result<Self, SnapshotFault> {
+            let database = Database::open(file.try_clone().map_err(BoltFault::Io)?, Some(body))?;
+            let mut opened = Self { database, content_checked: false };
+            if content {
+                opened.check_content()?;
+                opened.content_checked = true;
+            }
+            Ok(opened)
+        };
+        if len < SIDE_BY_SIDE_LEN_MIN {
+            check_hash()?;
+            return check_rest();
         }
         // both read the whole file: side by side
         std::thread::scope(|scope| {
-            let apart = hashed && !skip_hash_check && len >= SIDE_BY_SIDE_LEN_MIN;
-            let hashing = apart.then(|| scope.spawn(check));
-            let database = file.try_clone().map_err(BoltFault::Io).and_then(|file| Database::open(file, Some(body)));
-            if let Some(hashing) = hashing {
-                hashing.join().expect("hashing does not panic")?;
-            }
-            Ok(Self { database: database? })
+            let hashing = scope.spawn(check_hash);
+            let rest = check_rest();
+            hashing.join().expect("hashing does not panic")?;
+            rest
         })
     }
 
@@ -114,9 +137,11 @@ impl SnapshotFile {
     /// [`SnapshotFault`] when the file is not a sound database.
     pub fn open_for_status(path: &Path) -> Result<Self, SnapshotFault> {
         let fault = |verb, cause| SnapshotFault::Io { verb, path: path.display().to_string(), cause };
-        std::fs::metadata(path).map_err(|e| fault("stat", e))?;
+        if std::fs::metadata(path).map_err(|e| fault("stat", e))?.is_dir() {
+            return Err(fault("open", io::ErrorKind::IsADirectory.into()));
+        }
         let file = File::open(path).map_err(|e| fault("open", e))?;
-        Ok(Self { database: Database::open(file, None)? })
+        Ok(Self { database: Database::open(file, None)?, content_checked: false })
     }
 
     /// The database inside.
@@ -133,13 +158,13 @@ impl SnapshotFile {
         for name in self.database.buckets()? {
             status.hash = crc32c::crc32c_append(status.hash, &name);
             let Some(mut cursor) = self.database.bucket(&name)? else { continue };
-            while let Some((key, value)) = cursor.next_pair()? {
-                status.hash = crc32c::crc32c_append(status.hash, &key);
-                status.hash = crc32c::crc32c_append(status.hash, &value);
+            while let Some((key, value)) = cursor.next_pair_ref()? {
+                status.hash = crc32c::crc32c_append(status.hash, key);
+                status.hash = crc32c::crc32c_append(status.hash, value);
                 status.total_key += 1;
                 if name.as_ref() == b"key" {
                     status.revision =
-                        parse_position_key(&key).ok_or_else(|| record_fault(&key, "name is not a revision"))?.0.main;
+                        parse_position_key(key).ok_or_else(|| record_fault(key, "name is not a revision"))?.0.main;
                 }
             }
         }
@@ -170,7 +195,7 @@ impl SnapshotFile {
         }
         self.check_rows()?;
         let mut last = Position::default();
-        self.history(&mut |at, tombstone, _| {
+        self.history(|at, tombstone, _| {
             if at <= last || at.main == 0 {
                 let (name, len) = position_key(at, tombstone);
                 return Err(record_fault(&name[..len], "its revision is not above the one before"));
@@ -178,6 +203,11 @@ impl SnapshotFile {
             last = at;
             Ok(())
         })
+    }
+
+    /// As [`SnapshotFile::check_content`], unless opening has done it.
+    pub(crate) fn ensure_content(&self) -> Result<(), SnapshotFault> {
+        if self.content_checked { Ok(()) } else { self.check_content() }
     }
 
     /// Rows of small buckets that a member must understand to start.
@@ -206,14 +236,14 @@ impl SnapshotFile {
     /// The visitor's, or [`SnapshotFault`] when a record makes no sense.
     pub fn history<E: From<SnapshotFault>>(
         &self,
-        visit: &mut dyn FnMut(Position, bool, Bytes) -> Result<(), E>,
+        mut visit: impl FnMut(Position, bool, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(mut cursor) = self.database.bucket(b"key").map_err(SnapshotFault::from)? else { return Ok(()) };
-        while let Some((name, record)) = cursor.next_pair().map_err(SnapshotFault::from)? {
+        while let Some((name, record)) = cursor.next_pair_ref().map_err(SnapshotFault::from)? {
             let (at, tombstone) =
-                parse_position_key(&name).ok_or_else(|| record_fault(&name, "name is not a revision"))?;
-            if !is_bump(&record) {
-                record::view(&record).map_err(|what| record_fault(&name, what))?;
+                parse_position_key(name).ok_or_else(|| record_fault(name, "name is not a revision"))?;
+            if !is_bump(record) {
+                record::view(record).map_err(|what| record_fault(name, what))?;
             }
             visit(at, tombstone, record)?;
         }

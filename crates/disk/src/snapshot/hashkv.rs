@@ -43,7 +43,7 @@ impl SnapshotFile {
     pub fn hash_kv(&self, revision: i64) -> Result<HashKv, HashFault> {
         let compact_revision = self.compact_revision()?;
         let mut current = compact_revision.max(1);
-        self.history::<SnapshotFault>(&mut |at, _, _| {
+        self.history::<SnapshotFault>(|at, _, _| {
             current = current.max(at.main);
             Ok(())
         })?;
@@ -56,12 +56,12 @@ impl SnapshotFile {
         let upto = if revision == 0 { current } else { revision };
         let kept = self.kept(upto, compact_revision)?;
         let mut hash = crc32c::crc32c(b"key");
-        self.history::<SnapshotFault>(&mut |at, tombstone, record| {
+        self.history::<SnapshotFault>(|at, tombstone, record| {
             let dropped = at.main <= compact_revision && kept.binary_search(&at).is_err();
             if at.main <= upto && !dropped {
                 let (name, len) = position_key(at, tombstone);
                 hash = crc32c::crc32c_append(hash, &name[..len]);
-                hash = crc32c::crc32c_append(hash, &record);
+                hash = crc32c::crc32c_append(hash, record);
             }
             Ok(())
         })?;
@@ -106,9 +106,9 @@ impl SnapshotFile {
         counts: impl Fn(Position) -> bool,
     ) -> Result<HashMap<Bytes, Option<Position>>, SnapshotFault> {
         let mut last: HashMap<Bytes, Option<Position>> = HashMap::new();
-        self.history::<SnapshotFault>(&mut |at, tombstone, record| {
+        self.history::<SnapshotFault>(|at, tombstone, record| {
             // a bump record has no key
-            let key = &record[record::view(&record).unwrap_or_default().key];
+            let key = &record[record::view(record).unwrap_or_default().key];
             let now = (!tombstone).then_some(at);
             if let Some(entry) = last.get_mut(key).filter(|_| at.main <= upto) {
                 *entry = now;

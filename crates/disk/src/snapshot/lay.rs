@@ -5,15 +5,20 @@
 //! ```
 //! Ended at any point before the last step, the directory is seen as unfinished and can be begun again.
 
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
 use eyrie_raft::{HardState, LogStart};
-use eyrie_state::record::{META_COMPACT_FINISHED, META_COMPACT_SCHEDULED, position_key, revision_bytes};
+use eyrie_state::record::{META_COMPACT_FINISHED, META_COMPACT_SCHEDULED, revision_bytes};
 use eyrie_state::{Bucket, LogIndex, Member, Position, TableFault, Term, member_json, member_key};
 
 use super::file::is_bump;
 use super::{SnapshotFault, SnapshotFile};
 use crate::datadir::{DataDir, DirError};
-use crate::tables::{Options, RedbTables, TablesBuilder};
+use crate::tables::{Batch, Options, RedbTables, TablesBuilder, Tally};
 use crate::wal::{Wal, WalError, WalMeta, WalOptions};
+
+/// Batches that wait to be written, beside the one being read and the one being written.
+const BATCHES_AHEAD: usize = 1;
 
 /// Why no data directory came to be. Whatever was begun is marked unfinished.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +37,8 @@ pub enum LayFault {
     Wal(#[from] WalError),
     /// What was written does not read back equal.
     #[error(
-        "the new tables do not hold what the source holds: {wrote} records with digest {wrote_digest:08x} were written, \
-         {read} with {read_digest:08x} were read back. The source is untouched and the new data directory is not \
+        "the new tables do not hold what the source holds: {wrote} records with digest {wrote_digest:016x} were written, \
+         {read} with {read_digest:016x} were read back. The source is untouched and the new data directory is not \
          finished: check the disk, then try again on another one"
     )]
     Unequal {
@@ -42,9 +47,9 @@ pub enum LayFault {
         /// Records read.
         read: u64,
         /// Their digests.
-        wrote_digest: u32,
+        wrote_digest: u64,
         #[allow(missing_docs)]
-        read_digest: u32,
+        read_digest: u64,
     },
     /// The revision cannot be lifted so far.
     #[error("--bump-revision {by} lifts revision {from} over the largest one there is")]
@@ -67,22 +72,23 @@ pub(crate) struct Edits {
     pub bump_revision: u64,
 }
 
-/// Number and digest of the records of history.
+/// What was laid down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Laid {
+    /// Records of history.
     pub records: u64,
-    pub digest: u32,
     /// The last one's revision.
     pub revision: i64,
 }
 
-impl Tally {
-    fn add(&mut self, at: Position, tombstone: bool, record: &[u8]) {
-        let (name, len) = position_key(at, tombstone);
-        self.digest = crc32c::crc32c_append(crc32c::crc32c_append(self.digest, &name[..len]), record);
-        self.records += 1;
-        self.revision = at.main;
-    }
+/// The history of a file, as one thread read it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Read {
+    tally: Tally,
+    /// Revision of the last record.
+    newest: i64,
+    /// Revision of the last bump record; 0 without one.
+    lifted: i64,
 }
 
 /// Loads the tables of `dir` from a checked file, makes them durable, and reads them back.
@@ -91,19 +97,10 @@ pub(crate) fn load_tables(
     file: &SnapshotFile,
     edits: &Edits,
     applied: (LogIndex, Term),
-) -> Result<Tally, LayFault> {
+) -> Result<Laid, LayFault> {
     let path = dir.tables_path();
     let mut builder = TablesBuilder::create(&path)?;
-    let mut wrote = Tally::default();
-    let mut lifted = 0;
-    file.history::<LayFault>(&mut |at, tombstone, record| {
-        if is_bump(&record) {
-            lifted = at.main;
-            return Ok(());
-        }
-        wrote.add(at, tombstone, &record);
-        Ok(builder.push_record(at, tombstone, &record)?)
-    })?;
+    let read = load_history(&mut builder, file)?;
     for bucket in Bucket::ALL {
         match (bucket, &edits.members) {
             (Bucket::Members, Some(members)) => {
@@ -113,7 +110,7 @@ pub(crate) fn load_tables(
             }
             (Bucket::MembersRemoved, _) if edits.forget_removed => {}
             (Bucket::Meta, _) => {
-                let scheduled = scheduled_compaction(file, edits, wrote.revision, lifted)?;
+                let scheduled = scheduled_compaction(file, edits, read.newest, read.lifted)?;
                 put_marks(&mut builder, file, scheduled)?;
             }
             _ => {
@@ -124,16 +121,61 @@ pub(crate) fn load_tables(
         }
     }
     builder.finish(applied)?;
-    let read = read_back(dir)?;
-    if wrote != read {
+    let wrote = read.tally;
+    let found = RedbTables::open(&path, Options::default())?.view().check_history()?;
+    if wrote != found {
         return Err(LayFault::Unequal {
             wrote: wrote.records,
-            read: read.records,
-            wrote_digest: wrote.digest,
-            read_digest: read.digest,
+            read: found.records,
+            wrote_digest: wrote.sum,
+            read_digest: found.sum,
         });
     }
-    Ok(wrote)
+    Ok(Laid { records: wrote.records, revision: read.newest })
+}
+
+/// Another thread reads the file and seals its records; this one writes them.
+fn load_history(builder: &mut TablesBuilder, file: &SnapshotFile) -> Result<Read, LayFault> {
+    std::thread::scope(|scope| {
+        let (give, take) = sync_channel::<Batch>(BATCHES_AHEAD);
+        let (give_back, take_back) = sync_channel::<Batch>(BATCHES_AHEAD + 2);
+        let reader = scope.spawn(move || read_history(file, &give, &take_back));
+        let mut written = Ok(());
+        for batch in take {
+            match builder.push_batch(batch) {
+                Ok(empty) => drop(give_back.try_send(empty)),
+                Err(fault) => {
+                    written = Err(fault);
+                    break;
+                }
+            }
+        }
+        let read = reader.join().expect("the reader does not panic");
+        written?;
+        read
+    })
+}
+
+/// Whether anybody still takes the batches is the writer's to say: it knows why.
+fn read_history(file: &SnapshotFile, give: &SyncSender<Batch>, empty: &Receiver<Batch>) -> Result<Read, LayFault> {
+    let (mut read, mut batch, mut taken) = (Read::default(), Batch::default(), true);
+    file.history::<LayFault>(|at, tombstone, record| {
+        if is_bump(record) {
+            read.lifted = at.main;
+            return Ok(());
+        }
+        batch.push(at, tombstone, record);
+        read.newest = at.main;
+        if batch.is_full() {
+            let full = std::mem::replace(&mut batch, empty.try_recv().unwrap_or_default());
+            read.tally += full.tally();
+            taken = taken && give.send(full).is_ok();
+        }
+        Ok(())
+    })?;
+    read.tally += batch.tally();
+    let _ = give.send(batch);
+    Ok(read)
 }
 
 /// Begins the log after `start` and declares the directory whole.
@@ -171,14 +213,4 @@ fn put_marks(builder: &mut TablesBuilder, file: &SnapshotFile, scheduled: Option
         builder.put(Bucket::Meta, META_COMPACT_SCHEDULED, &revision_bytes(Position { main, sub: 0 }))?;
     }
     Ok(())
-}
-
-fn read_back(dir: &DataDir) -> Result<Tally, LayFault> {
-    let tables = RedbTables::open(&dir.tables_path(), Options::default())?;
-    let mut read = Tally::default();
-    tables.handle().view().full_scan(&mut |at, tombstone, record| {
-        read.add(at, tombstone, record);
-        true
-    })?;
-    Ok(read)
 }

@@ -41,15 +41,15 @@ pub struct Restored {
     pub auth_enabled: bool,
 }
 
-/// Writes the data directory. The file was checked by [`SnapshotFile::open`]; its records are checked here, before
-/// anything is written.
+/// Writes the data directory. The file was checked by [`SnapshotFile::open_for_restore`]; opened in another way, its
+/// records are checked here, before anything is written.
 ///
 /// The same file and cluster give every member the same log position, so that they agree from the first moment.
 ///
 /// # Errors
 /// [`LayFault`]; the data directory is then as it was, or marked unfinished.
 pub fn restore(file: &SnapshotFile, target: RestoreTarget<'_>) -> Result<Restored, LayFault> {
-    file.check_content()?;
+    file.ensure_content()?;
     let auth_enabled = file.auth_enabled()?;
     let mut voters: Vec<u64> = target.members.iter().map(|member| member.id.0).collect();
     voters.sort_unstable();

@@ -25,16 +25,69 @@ const CHUNK_BYTES: usize = 8 << 20;
 const POLITE_CHUNK_BYTES: usize = 2 << 20;
 const BUILD_CACHE_BYTES: usize = 64 << 20;
 
+/// Records of history, sealed and in order, ready for a [`TablesBuilder`]. Made by another thread than the one that
+/// writes.
+#[derive(Default)]
+pub struct Batch {
+    keys: Vec<[u8; KEY_LEN]>,
+    ends: Vec<usize>,
+    values: Vec<u8>,
+    tally: Tally,
+}
+
+/// How many records there are, and the sum of their checksums modulo 2^64. A checksum covers a record's position, its
+/// kind and its bytes, so equal tallies of two readings mean equal history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Number of records.
+    pub records: u64,
+    /// Sum of their checksums.
+    pub sum: u64,
+}
+
+impl Batch {
+    /// Adds a record. Positions must grow.
+    pub fn push(&mut self, at: Position, tombstone: bool, record: &[u8]) {
+        let key = format::key(at);
+        let crc = format::seal_record_onto(&key, tombstone, record, &mut self.values);
+        self.keys.push(key);
+        self.ends.push(self.values.len());
+        self.tally.records += 1;
+        self.tally.sum = self.tally.sum.wrapping_add(u64::from(crc));
+    }
+
+    /// As many bytes as a builder likes to be given at once.
+    pub fn is_full(&self) -> bool {
+        self.values.len() >= CHUNK_BYTES
+    }
+
+    /// What was added.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.ends.clear();
+        self.values.clear();
+        self.tally = Tally::default();
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.records += other.records;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
+}
+
 /// Builds a tables file. Until [`TablesBuilder::finish`] returns, the file is of no use to anyone.
 pub struct TablesBuilder {
     store: Store,
     path: PathBuf,
     sheet: Sheet,
     last: Option<Position>,
-    keys: Vec<[u8; KEY_LEN]>,
-    ends: Vec<usize>,
-    values: Vec<u8>,
-    scratch: Vec<u8>,
+    batch: Batch,
     small: Vec<(Vec<u8>, Vec<u8>)>,
     small_bytes: usize,
     chunk_bytes: usize,
@@ -63,10 +116,7 @@ impl TablesBuilder {
             store,
             sheet: Sheet::default(),
             last: None,
-            keys: Vec::new(),
-            ends: Vec::new(),
-            values: Vec::new(),
-            scratch: Vec::new(),
+            batch: Batch::default(),
             small: Vec::new(),
             small_bytes: 0,
             chunk_bytes,
@@ -85,13 +135,20 @@ impl TablesBuilder {
             return Err(TableFault::Damaged { place: self.path.display().to_string(), what });
         }
         self.last = Some(at);
-        let key = format::key(at);
-        format::seal_record(&key, tombstone, record, &mut self.scratch);
-        self.sheet.record_added(&self.scratch);
-        self.keys.push(key);
-        self.values.extend_from_slice(&self.scratch);
-        self.ends.push(self.values.len());
+        self.batch.push(at, tombstone, record);
         self.write_if_full()
+    }
+
+    /// Adds a batch of records, whose positions are above all that were added before, and gives it back empty.
+    ///
+    /// # Errors
+    /// [`TableFault::Damaged`] when a position is not above the one before; [`TableFault::Io`].
+    pub fn push_batch(&mut self, batch: Batch) -> Result<Batch, TableFault> {
+        self.write(self.durability())?;
+        self.last = batch.keys.last().map(format::position).or(self.last);
+        self.batch = batch;
+        self.write(self.durability())?;
+        Ok(std::mem::take(&mut self.batch))
     }
 
     /// Adds a row of a small bucket, or replaces it.
@@ -175,7 +232,11 @@ impl TablesBuilder {
     }
 
     fn write_if_full(&mut self) -> Result<(), TableFault> {
-        if self.values.len() + self.small_bytes < self.chunk_bytes { Ok(()) } else { self.write(self.durability()) }
+        if self.batch.values.len() + self.small_bytes < self.chunk_bytes {
+            Ok(())
+        } else {
+            self.write(self.durability())
+        }
     }
 
     fn durability(&self) -> Durability {
@@ -183,10 +244,10 @@ impl TablesBuilder {
     }
 
     fn write(&mut self, durability: Durability) -> Result<(), TableFault> {
-        if self.keys.is_empty() && self.small.is_empty() {
+        if self.batch.keys.is_empty() && self.small.is_empty() {
             return Ok(());
         }
-        let Self { store, keys, ends, values, small, path, .. } = self;
+        let Self { store, batch: Batch { keys, ends, values, .. }, small, path, .. } = self;
         let mut sheet = self.sheet;
         let in_order = contain(path, || {
             let mut w = store.db()?.begin_write()?;
@@ -201,6 +262,7 @@ impl TablesBuilder {
                         Err(redb::CursorError::Storage(e)) => return Err(e.into()),
                         Err(_) => return Ok(false),
                     }
+                    sheet.record_added(&values[begin..*end]);
                     begin = *end;
                 }
                 cursor.close()?;
@@ -220,9 +282,7 @@ impl TablesBuilder {
         }
         self.sheet = sheet;
         self.chunks += 1;
-        self.keys.clear();
-        self.ends.clear();
-        self.values.clear();
+        self.batch.clear();
         self.small.clear();
         self.small_bytes = 0;
         Ok(())

@@ -32,10 +32,17 @@ pub(super) fn position(key: &[u8; KEY_LEN]) -> Position {
 /// Writes a history value into `out`, replacing its content.
 pub(super) fn seal_record(key: &[u8; KEY_LEN], tombstone: bool, record: &[u8], out: &mut Vec<u8>) {
     out.clear();
+    seal_record_onto(key, tombstone, record, out);
+}
+
+/// Writes a history value behind what `out` holds; returns its checksum.
+pub(super) fn seal_record_onto(key: &[u8; KEY_LEN], tombstone: bool, record: &[u8], out: &mut Vec<u8>) -> u32 {
+    let begin = out.len();
     out.extend([0; CRC_LEN]);
     out.push(u8::from(tombstone));
     out.extend_from_slice(record);
-    seal(key, out);
+    seal(key, &mut out[begin..]);
+    crc_of(&out[begin..])
 }
 
 /// Checks a history value and takes it apart.

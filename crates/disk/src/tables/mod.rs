@@ -29,7 +29,11 @@ use std::{
 use eyrie_state::{Bucket, Change, LogIndex, TableFault, Tables, Term};
 use parking_lot::Mutex;
 
-pub use self::{build::TablesBuilder, space::Space, view::View};
+pub use self::{
+    build::{Batch, TablesBuilder, Tally},
+    space::Space,
+    view::View,
+};
 use self::{
     contain::io as io_fault,
     space::SpaceGate,

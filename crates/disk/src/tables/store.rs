@@ -6,6 +6,7 @@
 //! Knows nothing of what is staged.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
     ops::Bound,
@@ -18,13 +19,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use eyrie_state::{Bucket, Position, TableFault};
+use parking_lot::Mutex;
 use redb::{
     BackendError, Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
     backends::FileBackend,
 };
 
 use super::{
-    Options,
+    Options, Tally,
     contain::{contain, damaged, io as io_fault, quiet},
     format::{self, ABOUT, HISTORY, KEY_LEN, SHEET_KEY, SMALL, Sheet},
     space::SpaceGate,
@@ -44,7 +46,8 @@ impl Store {
     /// Makes a new, empty file. The caller fills it and writes the sheet. `gate` is for later, when it is in use.
     pub(super) fn create(path: &Path, cache_bytes: usize, gate: Option<Arc<SpaceGate>>) -> Result<Self, TableFault> {
         let file = atomic::create(path).map_err(|e| io_fault(path, e))?;
-        Self::begin(path, file, cache_bytes, false, gate)
+        let gathers = gate.is_none();
+        Self::begin(path, file, cache_bytes, false, gate, gathers)
     }
 
     /// Opens an existing file; `gate` makes its writes wait for room instead of failing.
@@ -57,7 +60,7 @@ impl Store {
         if len == 0 {
             return Err(damaged(path, "the file is empty"));
         }
-        let store = Self::begin(path, file, options.cache_bytes, len <= options.check_bytes_max, Some(gate))?;
+        let store = Self::begin(path, file, options.cache_bytes, len <= options.check_bytes_max, Some(gate), false)?;
         store.patient.store(true, Ordering::Relaxed);
         Ok(store)
     }
@@ -68,10 +71,12 @@ impl Store {
         cache_bytes: usize,
         check: bool,
         gate: Option<Arc<SpaceGate>>,
+        gathers: bool,
     ) -> Result<Self, TableFault> {
         let patient = Arc::new(AtomicBool::new(false));
         let db = contain(path, || {
-            let backend = Backend { file: FileBackend::new(file)?, gate, patient: patient.clone() };
+            let gathered = gathers.then(Mutex::default);
+            let backend = Backend { file: FileBackend::new(file)?, gate, patient: patient.clone(), gathered };
             let mut builder = Database::builder();
             builder.set_cache_size(cache_bytes).set_check_integrity_on_open(check);
             Ok(builder.create_with_backend(backend)?)
@@ -207,6 +212,50 @@ impl Base {
         ))
     }
 
+    /// Reads all of history, each record checked, and compares count and sum with the sheet. Two threads read a half
+    /// each.
+    pub(super) fn check_history(&self) -> Result<Tally, TableFault> {
+        let ends = contain(self.store.path(), || Ok((self.history.first()?, self.history.last()?)))?;
+        let (Some((first, _)), Some((last, _))) = ends else { return self.must_be_whole(Tally::default()) };
+        let (low, high) = (format::position(first.value()).main, format::position(last.value()).main);
+        let middle = Position { main: low + (high - low) / 2, sub: 0 };
+        let (lower, upper) = std::thread::scope(|scope| {
+            let lower = scope.spawn(|| self.tally_of(Bound::Unbounded, Bound::Excluded(&format::key(middle))));
+            let upper = self.tally_of(Bound::Included(&format::key(middle)), Bound::Unbounded);
+            (lower.join().unwrap_or_else(|_| Err(damaged(self.store.path(), "the reader stopped"))), upper)
+        });
+        let mut met = lower?;
+        met += upper?;
+        self.must_be_whole(met)
+    }
+
+    fn tally_of(&self, low: Bound<&[u8; KEY_LEN]>, high: Bound<&[u8; KEY_LEN]>) -> Result<Tally, TableFault> {
+        let met = contain(self.store.path(), || {
+            let mut met = Tally::default();
+            for row in self.history.range::<&[u8; KEY_LEN]>((low, high))? {
+                let (key, value) = row?;
+                if let Err(e) = format::open_record(key.value(), value.value()) {
+                    return Ok(Err((format::position(key.value()), e)));
+                }
+                met += Tally { records: 1, sum: u64::from(format::crc_of(value.value())) };
+            }
+            Ok(Ok(met))
+        })?;
+        met.map_err(|(at, e)| self.damaged_at(at, e))
+    }
+
+    fn must_be_whole(&self, met: Tally) -> Result<Tally, TableFault> {
+        let (records, sum) = (self.sheet.records, self.sheet.sum);
+        if met == (Tally { records, sum }) {
+            return Ok(met);
+        }
+        let what = format!(
+            "{records} records with checksum sum {sum:016x} were written, but {} with {:016x} were read",
+            met.records, met.sum
+        );
+        Err(damaged(self.store.path(), what))
+    }
+
     /// Visits a small bucket in key order.
     pub(super) fn bucket(&self, bucket: Bucket, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), TableFault> {
         let number = format::bucket_number(bucket);
@@ -289,25 +338,42 @@ impl HistoryReader<'_> {
     }
 
     fn compare(&mut self) -> Result<(), TableFault> {
-        let (Some(met), sheet) = (self.whole.take(), self.base.sheet) else { return Ok(()) };
-        if (met.records, met.sum) == (sheet.records, sheet.sum) {
-            return Ok(());
-        }
-        let what = format!(
-            "{} records with checksum sum {:016x} were written, but {} with {:016x} were read",
-            sheet.records, sheet.sum, met.records, met.sum
-        );
-        Err(damaged(self.base.store.path(), what))
+        let Some(met) = self.whole.take() else { return Ok(()) };
+        self.base.must_be_whole(Tally { records: met.records, sum: met.sum }).map(drop)
     }
 }
 
-/// redb's own file access, except that a write for which there is no room waits for some.
+/// redb's own file access, except that a write for which there is no room waits for some, and that a file that is being
+/// built is written in long runs.
 #[derive(Debug)]
 struct Backend {
     file: FileBackend,
     gate: Option<Arc<SpaceGate>>,
     patient: Arc<AtomicBool>,
+    /// For a file that is written once, in order: what was written and not yet given to the system.
+    gathered: Option<Mutex<Gathered>>,
 }
+
+/// Writes to places that do not overlap.
+#[derive(Debug, Default)]
+struct Gathered {
+    /// Offset in the file to offset in `bytes` and length.
+    places: BTreeMap<u64, (usize, usize)>,
+    bytes: Vec<u8>,
+    /// Writes that follow one another in the file, put together.
+    run: Vec<u8>,
+}
+
+impl Gathered {
+    fn overlaps(&self, offset: u64, len: usize) -> bool {
+        let end = offset + len as u64;
+        self.places.range(..end).next_back().is_some_and(|(begin, (_, len))| begin + *len as u64 > offset)
+    }
+}
+
+/// Bytes that are gathered before they are written. redb writes page by page and not quite in order, and a system call a
+/// page costs as much as all the rest of a restore.
+const GATHERED_BYTES: usize = 2 << 20;
 
 impl Backend {
     fn patient(&self, mut work: impl FnMut() -> io::Result<()>) -> io::Result<()> {
@@ -323,25 +389,78 @@ impl Backend {
             }
         }
     }
+
+    fn write_now(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.patient(|| self.file.write(offset, data))
+    }
+
+    /// Gives the system what was gathered. A refusal leaves it gathered.
+    fn write_gathered(&self) -> io::Result<()> {
+        match &self.gathered {
+            Some(gathered) => self.empty(&mut gathered.lock()),
+            None => Ok(()),
+        }
+    }
+
+    fn empty(&self, gathered: &mut Gathered) -> io::Result<()> {
+        let Gathered { places, bytes, run } = gathered;
+        let mut begin = 0;
+        run.clear();
+        for (offset, (at, len)) in &*places {
+            if begin + run.len() as u64 != *offset {
+                self.write_run(begin, run)?;
+                begin = *offset;
+            }
+            run.extend_from_slice(&bytes[*at..at + len]);
+        }
+        self.write_run(begin, run)?;
+        places.clear();
+        bytes.clear();
+        Ok(())
+    }
+
+    fn write_run(&self, offset: u64, run: &mut Vec<u8>) -> io::Result<()> {
+        if !run.is_empty() {
+            self.write_now(offset, run)?;
+            run.clear();
+        }
+        Ok(())
+    }
 }
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
+        self.write_gathered()?;
         self.file.len()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.write_gathered()?;
         self.file.read(offset, out)
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.write_gathered()?;
         self.patient(|| self.file.set_len(len))
     }
     fn sync_data(&self) -> io::Result<()> {
+        self.write_gathered()?;
         self.file.sync_data()
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.patient(|| self.file.write(offset, data))
+        let Some(gathered) = &self.gathered else { return self.write_now(offset, data) };
+        let mut gathered = gathered.lock();
+        if gathered.bytes.len() + data.len() > GATHERED_BYTES || gathered.overlaps(offset, data.len()) {
+            self.empty(&mut gathered)?;
+        }
+        if data.len() > GATHERED_BYTES {
+            return self.write_now(offset, data);
+        }
+        let place = (gathered.bytes.len(), data.len());
+        gathered.places.insert(offset, place);
+        gathered.bytes.extend_from_slice(data);
+        Ok(())
     }
     fn close(&self) -> io::Result<()> {
+        self.write_gathered()?;
         self.file.close()
     }
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use eyrie_state::{Bucket, LogIndex, Position, Records, TableFault, Term};
 
 use super::{
+    Tally,
     buffer::{Buffer, Found, Mark},
     contain::io as io_fault,
     store::{Base, HistoryReader, POSITION_MAX, ReadRecord},
@@ -86,6 +87,15 @@ impl View {
     /// [`TableFault`] when anything does not match, or the disk fails.
     pub fn full_scan(&self, visit: &mut dyn FnMut(Position, bool, &Bytes) -> bool) -> Result<(), TableFault> {
         self.scan(Position::default(), POSITION_MAX, visit)
+    }
+
+    /// Reads all of committed history, each record checked against its checksum, without handing any out. Count and sum
+    /// must be those that the tables say they hold.
+    ///
+    /// # Errors
+    /// As for [`View::full_scan`].
+    pub fn check_history(&self) -> Result<Tally, TableFault> {
+        self.base.check_history()
     }
 
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = (&Arc<Buffer>, Mark)> {
