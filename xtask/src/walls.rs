@@ -26,8 +26,8 @@ struct Wall {
 const WALLS: &[Wall] = &[
     Wall {
         package: "eyrie-api",
-        may_use: &["bytes", "pbjson", "prost", "serde", "tonic", "tonic-prost"],
-        tools: &["pbjson-build", "prost", "prost-types", "protox", "serde_json", "tonic-prost-build"],
+        may_use: &["bytes", "prost", "tonic", "tonic-prost"],
+        tools: &["prost", "prost-types", "protox", "tonic-prost-build"],
         must_never_know: "the wire must never know what a request means",
     },
     Wall {

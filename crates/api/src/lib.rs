@@ -1,42 +1,41 @@
-//! The wire: etcd v3 messages, stubs for both sides, and their JSON form.
+//! The wire: etcd v3 messages, and stubs for both sides.
 //!
 //! Knows shapes only, never what a request means.
 
-/// Declares a module with the messages, the stubs and the JSON form of one protobuf package.
+/// Declares a module with the messages and the stubs of one protobuf package.
 macro_rules! package {
-    ($(#[$doc:meta])* $name:ident, $proto:literal, $($json:literal)?) => {
+    ($(#[$doc:meta])* $name:ident, $proto:literal) => {
         $(#[$doc])*
         #[allow(missing_docs, unreachable_pub, clippy::all)]
         pub mod $name {
             tonic::include_proto!($proto);
-            $(include!(concat!(env!("OUT_DIR"), $json));)?
         }
     };
 }
 
 package!(
     /// Keys, values, events.
-    mvccpb, "mvccpb", "/mvccpb.serde.rs"
+    mvccpb, "mvccpb"
 );
 package!(
     /// Users, roles, permissions.
-    authpb, "authpb", "/authpb.serde.rs"
+    authpb, "authpb"
 );
 package!(
     /// The main services: KV, Watch, Lease, Cluster, Maintenance, Auth.
-    etcdserverpb, "etcdserverpb", "/etcdserverpb.serde.rs"
+    etcdserverpb, "etcdserverpb"
 );
 package!(
     /// The lock service.
-    v3lockpb, "v3lockpb", "/v3lockpb.serde.rs"
+    v3lockpb, "v3lockpb"
 );
 package!(
     /// The election service.
-    v3electionpb, "v3electionpb", "/v3electionpb.serde.rs"
+    v3electionpb, "v3electionpb"
 );
 package!(
     /// The standard health service.
-    health, "grpc.health.v1",
+    health, "grpc.health.v1"
 );
 
 pub use etcdserverpb as pb;

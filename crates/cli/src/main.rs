@@ -35,8 +35,8 @@ fn main() {
     let called = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     exit(match called.as_str() {
         "etcd" => serve::run("etcd", args),
-        "etcdctl" => eyrie_ctl::run("etcdctl", args, |words| utl("etcdutl", words)),
-        "etcdutl" => utl("etcdutl", args),
+        "etcdctl" => eyrie_ctl::run("etcdctl", args, utl),
+        "etcdutl" => utl(args),
         _ => eyrie(&program, args),
     })
 }
@@ -46,8 +46,8 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
     match first.to_string_lossy().as_ref() {
         "up" => up::run(program, args),
         "serve" => serve::run(&format!("{program} serve"), args),
-        "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, |words| utl("etcdutl", words)),
-        "utl" => utl(&format!("{program} utl"), args),
+        "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, utl),
+        "utl" => utl(args),
         "version" | "--version" | "-version" => {
             print!("{}", version::text());
             0
@@ -65,6 +65,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
     }
 }
 
-fn utl(program: &str, args: Vec<OsString>) -> i32 {
-    utl::run(std::iter::once(program.into()).chain(args).collect())
+/// Help and errors say `etcdutl` however it was called, as etcdctl's do.
+fn utl(args: Vec<OsString>) -> i32 {
+    utl::run(std::iter::once("etcdutl".into()).chain(args).collect())
 }

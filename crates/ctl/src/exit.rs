@@ -25,17 +25,19 @@ pub(crate) struct Failure {
     pub(crate) code: i32,
     /// Shown on standard error after `Error: `; `None` when all was said already.
     pub(crate) text: Option<String>,
+    /// Shown on a line of its own after the text: what upstream does not say, and a person must know.
+    pub(crate) note: Option<&'static str>,
 }
 
 impl Failure {
     /// A failure that is announced as `Error: <text>`.
     pub(crate) fn new(code: i32, text: impl Into<String>) -> Failure {
-        Failure { code, text: Some(text.into()) }
+        Failure { code, text: Some(text.into()), note: None }
     }
 
     /// A failure whose reason is on the screen already.
     pub(crate) fn silent(code: i32) -> Failure {
-        Failure { code, text: None }
+        Failure { code, text: None, note: None }
     }
 
     /// Wrong arguments (128).

@@ -35,9 +35,17 @@ pub type Local = fn(Vec<OsString>) -> i32;
 /// any other.
 pub fn run(program: &str, args: Vec<OsString>, local: Local) -> i32 {
     let words: Vec<Vec<u8>> = args.into_iter().map(OsString::into_vec).collect();
-    if std::env::var_os("ETCDCTL_API").is_some_and(|version| version == "2") {
-        error_line("Error: the v2 API is gone (ETCDCTL_API=2); unset ETCDCTL_API or set it to 3");
-        return exit::ERROR;
+    let api = std::env::var_os("ETCDCTL_API").unwrap_or_default();
+    match api.to_string_lossy().as_ref() {
+        "" | "3" => {}
+        "2" => {
+            error_line("Error: the v2 API is gone (ETCDCTL_API=2); unset ETCDCTL_API or set it to 3");
+            return exit::ERROR;
+        }
+        other => {
+            error_line(format!("unsupported API version: {other}"));
+            return exit::ERROR;
+        }
     }
     match understand(program, words, local) {
         Ok(None) => 0,
@@ -98,6 +106,9 @@ fn end(done: Done) -> i32 {
         Err(failure) => {
             if let Some(text) = failure.text {
                 error_line(format!("Error: {text}"));
+            }
+            if let Some(note) = failure.note {
+                error_line(note);
             }
             failure.code
         }

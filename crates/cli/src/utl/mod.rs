@@ -23,13 +23,13 @@ use std::ffi::OsString;
 use failure::Failure;
 use parse::Parsed;
 
-/// Runs the program. `args[0]` is the name that help shows (`etcdutl`, or `eyrie utl`); the rest is what was typed.
-/// Returns the exit code.
+/// What the program calls itself, however it was called: its words are compared with upstream's by scripts.
+const PROGRAM: &str = "etcdutl";
+
+/// Runs the program. `args[0]` is the name by which it was called; the rest is what was typed. Returns the exit code.
 pub(crate) fn run(args: Vec<OsString>) -> i32 {
-    let mut words = args.into_iter().map(|word| word.to_string_lossy().into_owned());
-    let program = words.next().unwrap_or_else(|| "etcdutl".to_owned());
-    let words: Vec<String> = words.collect();
-    match dispatch(&program, &words) {
+    let words: Vec<String> = args.into_iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    match dispatch(PROGRAM, &words) {
         Ok(()) => 0,
         Err(failure) => {
             eprint!("{failure}");

@@ -74,7 +74,12 @@ async fn channel(address: &Address, config: &Config) -> Result<Channel, String> 
     // A scheme decides; without one the flags do.
     let secure = address.is_secure() || (config.tls.wanted && !address.is_plain());
     let scheme = if secure { "https" } else { "http" };
-    let authority = if address.is_unix() { "localhost".into() } else { address.authority() };
+    let authority = if address.is_unix() {
+        "localhost"
+    } else {
+        address.host_port().map_err(|why| format!("Error while dialing dial tcp: {why}"))?;
+        address.dialled()
+    };
     let bad = |error: &dyn std::fmt::Display| format!("Error while dialing dial tcp: address {authority}: {error}");
     let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|error| bad(&error))?;
     let endpoint = Endpoint::from(origin)
@@ -101,19 +106,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Opens a socket, and shakes hands when it is to be encrypted.
 async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, String> {
-    let authority = address.authority();
-    let plain: Box<dyn Stream> = if address.is_unix() {
-        Box::new(UnixStream::connect(&authority).await.map_err(|error| refusal(address, &error))?)
-    } else if !authority.rsplit(']').next().unwrap_or_default().contains(':') {
-        return Err(format!("Error while dialing dial tcp: address {authority}: missing port in address"));
+    let (host, plain): (&str, Box<dyn Stream>) = if address.is_unix() {
+        let stream = UnixStream::connect(address.dialled()).await.map_err(|error| refusal(address, &error))?;
+        ("localhost", Box::new(stream))
     } else {
-        let stream = TcpStream::connect(&authority).await.map_err(|error| refusal(address, &error))?;
+        let (host, port) = address.host_port().map_err(|why| format!("Error while dialing dial tcp: {why}"))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|error| refusal(address, &error))?;
         stream.set_nodelay(true).map_err(|error| refusal(address, &error))?;
-        Box::new(stream)
+        (host, Box::new(stream))
     };
     let Some(tls) = tls else { return Ok(plain) };
-    let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
-    let host = if address.is_unix() { "localhost" } else { host.trim_matches(['[', ']']) };
     let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name for a certificate"))?;
     match TlsConnector::from(tls.config).connect(name, plain).await {
         Ok(stream) => Ok(Box::new(stream)),
@@ -123,7 +125,7 @@ async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, 
 
 fn dial_text(address: &Address, why: &str) -> String {
     let network = if address.is_unix() { "unix" } else { "tcp" };
-    format!("Error while dialing dial {network} {}: {why}", address.authority())
+    format!("Error while dialing dial {network} {}: {why}", address.dialled())
 }
 
 /// Why a socket could not be opened, worded as Go words it.
@@ -132,8 +134,7 @@ fn refusal(address: &Address, error: &std::io::Error) -> String {
         Some(_) => dial_text(address, &format!("connect: {}", os_error(error))),
         // Names are looked up by the C library, whose errors have no number here.
         None => {
-            let authority = address.authority();
-            let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+            let host = address.host_port().map_or(address.dialled(), |(host, _)| host);
             let unknown = error.to_string().contains("not known");
             let why = if unknown { "no such host".into() } else { os_error(error) };
             format!("Error while dialing dial tcp: lookup {host}: {why}")

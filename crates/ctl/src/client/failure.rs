@@ -60,6 +60,21 @@ impl CallError {
             CallError::Local(text) => text.clone(),
         }
     }
+
+    /// What a person must know before the same thing is asked again: nobody can say whether it was done.
+    pub(crate) fn note(&self) -> Option<&'static str> {
+        match self {
+            CallError::Broken(_) => Some(
+                "The connection ended before the server answered: the change may have been made, or not. Read it back \
+                 before you repeat it. (If the server wants TLS: https:// or --cacert.)",
+            ),
+            CallError::Status(status) if status.message().starts_with("etcdserver: request timed out") => Some(
+                "The server gave up waiting: the change may still be made. Read it back before you repeat it; if \
+                 this goes on, look at the server's disk and log.",
+            ),
+            _ => None,
+        }
+    }
 }
 
 impl From<Status> for CallError {
@@ -70,12 +85,17 @@ impl From<Status> for CallError {
             cause = Some(deeper);
         }
         match cause {
-            Some(cause) => CallError::Broken(format!(
-                "the connection ended before the server answered ({cause}); \
-                 if the server wants TLS, use https:// or --cacert"
-            )),
+            Some(cause) => CallError::Broken(format!("error reading from server: {}", broken_text(cause))),
             None => CallError::Status(status),
         }
+    }
+}
+
+/// How a connection ended: `EOF` when the other side closed it, as Go says.
+fn broken_text(cause: &(dyn std::error::Error + 'static)) -> String {
+    match cause.to_string() {
+        text if text.contains("broken pipe") || text.contains("unexpected end of file") => "EOF".into(),
+        text => text,
     }
 }
 
@@ -104,6 +124,6 @@ fn code_name(code: Code) -> &'static str {
 
 impl From<CallError> for crate::exit::Failure {
     fn from(error: CallError) -> crate::exit::Failure {
-        crate::exit::Failure::error(error.text())
+        crate::exit::Failure { note: error.note(), ..crate::exit::Failure::error(error.text()) }
     }
 }

@@ -79,10 +79,10 @@ impl Client {
     /// # Errors
     /// The login was refused or timed out.
     pub(crate) async fn new(config: Config) -> Result<Client, CallError> {
-        let authority = config.endpoints.first().map(Address::authority).unwrap_or_default();
+        let shown = config.endpoints.first().map(|address| address.shown().to_owned()).unwrap_or_default();
         let mut client = Client { channel: Mutex::new(None), token: None, target: String::new(), config };
         // Upstream shows the client's memory address here; ours is as good to tell clients apart.
-        client.target = format!("etcd-endpoints://{:p}/{authority}", &raw const client.channel);
+        client.target = format!("etcd-endpoints://{:p}/{shown}", &raw const client.channel);
         client.token = login::token(&client).await?;
         Ok(client)
     }

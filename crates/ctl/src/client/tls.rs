@@ -5,10 +5,14 @@ use std::io::Read;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 
 /// How connections are encrypted.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ impl Tls {
         if cert.is_empty() != key.is_empty() {
             return Err(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]"));
         }
+        // In upstream's order, so that of several bad files the same one is named.
+        let identity = if cert.is_empty() { None } else { Some(identity(cert, key)?) };
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -41,15 +47,14 @@ impl Tls {
         let builder = if skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone { provider }))
         } else {
-            builder.with_root_certificates(roots(cacert)?)
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustGiven::new(provider, cacert)?))
         };
-        let mut config = if cert.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            let key_text = read(key)?;
-            let key = PrivateKeyDer::from_pem_slice(&key_text)
-                .map_err(|_| format!("tls: failed to find any PEM data in key input ({key})"))?;
-            builder.with_client_auth_cert(certificates(cert)?, key).map_err(|error| format!("tls: {error}"))?
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| match error {
+                Error::InconsistentKeys(_) => "tls: private key does not match public key".to_owned(),
+                other => format!("tls: {other}"),
+            })?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let wanted = !(cacert.is_empty() && cert.is_empty() && insecure_transport);
@@ -57,26 +62,20 @@ impl Tls {
     }
 }
 
-fn roots(cacert: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    if cacert.is_empty() {
-        // A system without certificates trusts nobody: then each handshake fails, and says so.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    } else {
-        for certificate in certificates(cacert)? {
-            roots.add(certificate).map_err(|error| format!("{cacert}: {error}"))?;
-        }
-    }
-    Ok(roots)
+/// Who we are: a certificate with its chain, and its key.
+fn identity(cert: &str, key: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let (cert_text, key_text) = (read(cert)?, read(key)?);
+    let chain = certificates(&cert_text)
+        .ok_or_else(|| format!("tls: failed to find any PEM data in certificate input ({cert})"))?;
+    let key = PrivateKeyDer::from_pem_slice(&key_text)
+        .map_err(|_| format!("tls: failed to find any PEM data in key input ({key})"))?;
+    Ok((chain, key))
 }
 
-fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(format!("tls: failed to find any PEM data in certificate input ({path})")),
-    }
+/// All certificates of a PEM text; `None` if it has none.
+fn certificates(text: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().ok()?;
+    if found.is_empty() { None } else { Some(found) }
 }
 
 fn read(path: &str) -> Result<Vec<u8>, String> {
@@ -92,6 +91,10 @@ pub(super) fn handshake_text(error: &std::io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "x509: certificate signed by unknown authority".into()
+        }
+        // Its own CA, and not among those given.
+        Some(Error::InvalidCertificate(CertificateError::Other(why))) if is_ca_as_server(why) => {
             "x509: certificate signed by unknown authority".into()
         }
         Some(Error::InvalidCertificate(
@@ -113,6 +116,80 @@ pub(super) fn handshake_text(error: &std::io::Error) -> String {
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => "EOF".into(),
         None => crate::go::os_error(error),
     }
+}
+
+/// Takes what the given CA certificates (or the system's) vouch for. Like Go, it also takes a certificate that is itself
+/// among those given: `openssl req -x509` makes one file that is both the server's certificate and its own CA.
+#[derive(Debug)]
+struct TrustGiven {
+    given: Vec<CertificateDer<'static>>,
+    roots: RootCertStore,
+    provider: Arc<CryptoProvider>,
+}
+
+impl TrustGiven {
+    /// A system without certificates trusts nobody: then each handshake fails, and says so.
+    fn new(provider: Arc<CryptoProvider>, cacert: &str) -> Result<TrustGiven, String> {
+        let mut trust = TrustGiven { given: Vec::new(), roots: RootCertStore::empty(), provider };
+        if cacert.is_empty() {
+            trust.roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            return Ok(trust);
+        }
+        trust.given = certificates(&read(cacert)?)
+            .ok_or_else(|| format!("tls: failed to find any PEM data in certificate input ({cacert})"))?;
+        for certificate in &trust.given {
+            trust.roots.add(certificate.clone()).map_err(|error| format!("{cacert}: {error}"))?;
+        }
+        Ok(trust)
+    }
+}
+
+impl ServerCertVerifier for TrustGiven {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        match verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, between, now, algorithms) {
+            // The dates were checked before this was found.
+            Err(Error::InvalidCertificate(CertificateError::Other(why)))
+                if is_ca_as_server(&why) && self.given.iter().any(|given| given == certificate) => {}
+            verdict => verdict?,
+        }
+        verify_server_name(&parsed, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn is_ca_as_server(why: &OtherError) -> bool {
+    why.0.to_string() == "CaUsedAsEndEntity"
 }
 
 /// Takes every certificate (`--insecure-skip-tls-verify`), also those with keys that could not be checked here: etcd's

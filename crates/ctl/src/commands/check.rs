@@ -134,7 +134,7 @@ pub(crate) async fn datascale(mut context: Context) -> Done {
         line(format!("FAIL: Could not read process_resident_memory_bytes {when} the put operations."));
         Failure::silent(exit::ERROR)
     };
-    let before = resident_bytes(&endpoint.authority()).ok_or_else(|| unread("before"))?;
+    let before = resident_bytes(endpoint.dialled()).ok_or_else(|| unread("before"))?;
     line(format!(
         "Start data scale check for work load [{} key-value pairs, 1024 bytes per key-value, {} concurrent clients].",
         load.limit, load.clients
@@ -155,7 +155,7 @@ pub(crate) async fn datascale(mut context: Context) -> Done {
     };
     let outcomes = write(clients, puts).await;
     let _ = feed.await;
-    let after = resident_bytes(&endpoint.authority()).ok_or_else(|| unread("after"))?;
+    let after = resident_bytes(endpoint.dialled()).ok_or_else(|| unread("after"))?;
     clean_up(&context, &link, &prefix).await?;
     if !errors(&outcomes) {
         return Err(Failure::silent(exit::ERROR));

@@ -32,7 +32,10 @@ pub(crate) async fn grant(mut context: Context) -> Done {
             LeaseClient::new(channel).lease_grant(request).await
         })
         .await
-        .map_err(|error| Failure::error(format!("failed to grant lease ({})", error.text())))?;
+        .map_err(|error| Failure {
+            note: error.note(),
+            ..Failure::error(format!("failed to grant lease ({})", error.text()))
+        })?;
     link.printer.grant(&reply)
 }
 
@@ -49,7 +52,10 @@ pub(crate) async fn revoke(mut context: Context) -> Done {
             LeaseClient::new(channel).lease_revoke(request).await
         })
         .await
-        .map_err(|error| Failure::error(format!("failed to revoke lease ({})", error.text())))?;
+        .map_err(|error| Failure {
+            note: error.note(),
+            ..Failure::error(format!("failed to revoke lease ({})", error.text()))
+        })?;
     link.printer.revoke(id, &reply)
 }
 
