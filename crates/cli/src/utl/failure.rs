@@ -46,6 +46,6 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}Error: {}\n", self.preamble.as_deref().unwrap_or_default(), self.text)
+        writeln!(f, "{}Error: {}", self.preamble.as_deref().unwrap_or_default(), self.text)
     }
 }

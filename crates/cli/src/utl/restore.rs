@@ -45,7 +45,9 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     ];
     zap::line("info", PLACE, "restoring snapshot", &fields);
 
-    let snapshot = SnapshotFile::open(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
+    let snapshot =
+        SnapshotFile::open_for_restore(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
+    zap::line("info", PLACE, "Trimming membership information from the backend...", &[]);
     let (cluster, member) = (bootstrap.cluster, bootstrap.me);
     for added in &bootstrap.members {
         zap::line(

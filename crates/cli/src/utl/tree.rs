@@ -32,6 +32,9 @@ const fn required(name: &'static str, usage: &'static str) -> Flag {
     Flag { required: true, ..flag(name, Kind::Text, "", usage) }
 }
 
+/// The work of a command.
+type Run = fn(&Parsed) -> Result<(), Failure>;
+
 /// A command. Without `run` it only holds others.
 #[derive(Debug)]
 pub(super) struct Command {
@@ -41,7 +44,7 @@ pub(super) struct Command {
     pub(super) short: &'static str,
     pub(super) flags: &'static [Flag],
     pub(super) commands: &'static [Command],
-    pub(super) run: Option<fn(&Parsed) -> Result<(), Failure>>,
+    pub(super) run: Option<Run>,
     pub(super) hidden: bool,
     pub(super) deprecated: Option<&'static str>,
 }
@@ -219,7 +222,10 @@ fn help_path(program: &str, words: &[String]) -> Result<(Path, Vec<String>), Fai
         match among(path.command(), word) {
             Some(command) => path.0.push(command),
             None if path.is_root() => {
-                eprint!("Unknown help topic [`{word}`]\n{}", super::help::page(program, &path));
+                // cobra shows the page before it has made its help flag
+                let page = super::help::page(program, &path);
+                let page = page.split_inclusive('\n').filter(|line| !line.starts_with("  -h,")).collect::<String>();
+                eprint!("Unknown help topic [`{word}`]\n{page}");
                 return Ok((Path(vec![&ROOT, &COMMANDS[3]]), Vec::new()));
             }
             None => break,

@@ -9,7 +9,7 @@ use super::reader::{BoltFault, Database, PageSource, Pages};
 const LEVELS_MAX: usize = 65;
 
 /// A key and its value, in their page.
-pub type Pair<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Pair<'a> = (&'a [u8], &'a [u8]);
 
 /// See [`Database::bucket`].
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<'a, S: PageSource> Cursor<'a, S> {
     ///
     /// # Errors
     /// As for [`Cursor::next_pair`].
-    pub fn next_pair_ref(&mut self) -> Result<Option<Pair<'_>>, BoltFault> {
+    pub(crate) fn next_pair_ref(&mut self) -> Result<Option<Pair<'_>>, BoltFault> {
         loop {
             match self.advance()? {
                 None => return Ok(None),
