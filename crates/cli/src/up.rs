@@ -92,7 +92,7 @@ fn config(port: u16, store: PathBuf) -> Config {
 fn greeting(program: &str, options: &Options, continued: bool) -> String {
     let Options { port, data } = options;
     let at = endpoint(*port);
-    let state = if continued { "continued with the data that was there" } else { "a new, empty store" };
+    let state = if continued { "continued with the data that was there" } else { "new and empty" };
     format!(
         "Eyrie is up: an etcd-compatible store, {state}.\n\n  \
            Clients connect to   http://127.0.0.1:{port}  (this machine only, no password)\n  \
@@ -119,7 +119,8 @@ fn last_error(log_file: &Path) -> String {
     let text = std::fs::read_to_string(log_file).unwrap_or_default();
     let error = text.lines().rev().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(line.get("error")?.as_str()?.to_string())
+        // The server knows only the flag of `eyrie serve`.
+        Some(line.get("error")?.as_str()?.replace("--data-dir", "--data"))
     });
     error.unwrap_or_else(|| "The store could not start.".into())
 }

@@ -101,7 +101,7 @@ pub enum DirError {
         what: String,
     },
     /// The system refused.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", advice(.source))]
     Io {
         /// A verb.
         doing: &'static str,
@@ -110,6 +110,20 @@ pub enum DirError {
         /// The system's words.
         source: io::Error,
     },
+}
+
+/// What to do about what the system said, where that is not plain.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ". The user that runs this must own the directory and all below it; look with ls -ld, or choose another --data-dir"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ReadOnlyFilesystem => {
+            ". Choose a --data-dir on a disk where this user may write"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ". Make room on this disk, then start again",
+        _ => "",
+    }
 }
 
 /// A data directory that this process holds the lock of.

@@ -4,8 +4,8 @@ use super::find::Found;
 use super::flag::{Flag, HELP, Kind};
 use super::tree::Command;
 
-/// The version whose behaviour this program has.
-pub(crate) const VERSION: &str = "3.5.1";
+/// The version whose behaviour this program has: the server's.
+pub(crate) const VERSION: &str = "3.5.21";
 /// The version of the API it speaks.
 pub(crate) const API_VERSION: &str = "3.5";
 

@@ -235,3 +235,38 @@ impl ServerCertVerifier for TrustAnyone {
         schemes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversation/certs");
+
+    /// What is said of `certificate`, presented for `name` at `year`, by one who trusts `ca`.
+    fn verdict(ca: &str, certificate: &str, name: &str, year: u64) -> Result<(), Error> {
+        let trust = TrustGiven::new(Arc::new(ring::default_provider()), &format!("{CERTS}/{ca}")).unwrap();
+        let shown = certificates(&read(&format!("{CERTS}/{certificate}")).unwrap()).unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_557_600));
+        trust.verify_server_cert(&shown[0], &[], &name, &[], now).map(drop)
+    }
+
+    #[test]
+    fn a_certificate_that_is_its_own_ca_is_trusted_where_it_was_given() {
+        assert_eq!(verdict("self-signed.pem", "self-signed.pem", "127.0.0.1", 2030), Ok(()));
+        let other_name = verdict("self-signed.pem", "self-signed.pem", "127.0.0.2", 2030);
+        assert!(matches!(other_name, Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }))));
+        let too_old = verdict("self-signed.pem", "self-signed.pem", "127.0.0.1", 2200);
+        assert!(matches!(too_old, Err(Error::InvalidCertificate(CertificateError::ExpiredContext { .. }))));
+        assert!(verdict("ca.pem", "self-signed.pem", "127.0.0.1", 2030).is_err());
+    }
+
+    #[test]
+    fn a_chain_of_trust_is_followed() {
+        assert_eq!(verdict("ca.pem", "member.pem", "127.0.0.1", 2030), Ok(()));
+        assert!(verdict("ca.pem", "member.pem", "elsewhere", 2030).is_err());
+        assert!(verdict("self-signed.pem", "member.pem", "127.0.0.1", 2030).is_err());
+    }
+}

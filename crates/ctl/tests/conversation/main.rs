@@ -109,7 +109,8 @@ fn commands(ctl: &Path) -> BTreeSet<Vec<String>> {
 
 fn without_later(page: &str) -> String {
     let kept: Vec<&str> = page.split('\n').filter(|line| !LATER.iter().any(|later| line.contains(later))).collect();
-    kept.join("\n")
+    // Upstream's is the newest that a package registry has, ours copies a later one.
+    kept.join("\n").replace("3.5.21", "3.5.1")
 }
 
 fn compare(step: &Step, expected: &Outcome, said: &Outcome, failures: &mut Vec<String>) {
