@@ -172,7 +172,10 @@ fn up_explains_itself() {
     first.signal("INT");
     let mut said = String::new();
     first.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("store, new and empty.") && said.contains("Stopped. The data stays in eyrie-data."), "{said}");
+    assert!(
+        said.contains("store, new and empty.") && said.contains("Stopped. The data stays in eyrie-data."),
+        "{said}"
+    );
     // What it tells to type works.
     let mut second = up(&[]);
     wait_ready(port);
