@@ -5,6 +5,7 @@
 mod memory;
 mod notify;
 mod run;
+mod screen;
 mod serve;
 mod up;
 mod utl;
@@ -49,11 +50,11 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, utl),
         "utl" => utl(args),
         "version" | "--version" | "-version" => {
-            print!("{}", version::text());
+            screen::out(&version::text());
             0
         }
         "help" | "--help" | "-help" | "-h" => {
-            print!("{HELP}");
+            screen::out(HELP);
             0
         }
         other => {

@@ -10,6 +10,7 @@ use eyrie_server::log::{Format, Level, LogConfig, Output};
 use eyrie_server::{Config, log};
 
 use crate::run::{self, Moment};
+use crate::screen::tell;
 
 /// Start a store here, for this machine only
 ///
@@ -57,9 +58,9 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
     }
     let config = config(options.port, store);
     let code = run::until_signal(&config, |moment| match moment {
-        Moment::Ready => println!("{}", greeting(program, &options, continued)),
-        Moment::Stopping => println!("\nStopping ..."),
-        Moment::Stopped => println!("Stopped. The data stays in {}.", options.data.display()),
+        Moment::Ready => tell(&greeting(program, &options, continued)),
+        Moment::Stopping => tell("\nStopping ..."),
+        Moment::Stopped => tell(&format!("Stopped. The data stays in {}.", options.data.display())),
     });
     if code != 0 {
         eprintln!("{}", last_error(&log_file));

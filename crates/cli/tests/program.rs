@@ -189,3 +189,17 @@ fn up_explains_itself() {
     second.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("continued with the data that was there"), "{said}");
 }
+
+#[test]
+fn a_reader_that_went_away_is_no_crash() {
+    for args in [&["--help"][..], &["serve", "--help"], &["utl", "version"], &["utl", "snapshot", "--help"]] {
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = Command::new(EYRIE).args(args).stdout(write).output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+            (Some(141), ""),
+            "{args:?}"
+        );
+    }
+}

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use eyrie_server::log;
 
 use self::given::{Note, Stop};
-use crate::{run, version};
+use crate::{run, screen, version};
 
 /// Runs a member until a signal; returns the exit code.
 pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
@@ -57,11 +57,11 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
 fn end(program: &str, stop: Stop) -> i32 {
     match stop {
         Stop::Help => {
-            print!("{}", help::text(program));
+            screen::out(&help::text(program));
             0
         }
         Stop::Version => {
-            print!("{}", version::text());
+            screen::out(&version::text());
             0
         }
         Stop::Usage(message) => {

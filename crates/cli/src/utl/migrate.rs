@@ -8,6 +8,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::parse::Parsed;
 use super::zap;
+use crate::screen::out;
 
 const PLACE: &str = "utl/migrate.rs";
 
@@ -43,10 +44,10 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     let adopted = source.adopt(Path::new(to), wal_dir.as_deref().map(Path::new), name.as_deref());
     let adopted = adopted.map_err(Failure::error)?;
     zap::line("info", PLACE, "adopted data directory", &[("from", json!(from)), ("data-dir", json!(to))]);
-    println!(
+    out(&format!(
         "adopted {from} as {to}: revision {}, {} keys, {} leases; {} records of history, {} log entries applied after \
-         them. {from} is as it was",
+         them. {from} is as it was\n",
         adopted.revision, adopted.keys, adopted.leases, adopted.records, adopted.entries
-    );
+    ));
     Ok(())
 }

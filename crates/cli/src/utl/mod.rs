@@ -23,6 +23,8 @@ use std::ffi::OsString;
 use failure::Failure;
 use parse::Parsed;
 
+use crate::screen::out;
+
 /// What the program calls itself, however it was called: its words are compared with upstream's by scripts.
 const PROGRAM: &str = "etcdutl";
 
@@ -43,7 +45,7 @@ fn dispatch(program: &str, words: &[String]) -> Result<(), Failure> {
     let page = help::page(program, &path);
     let parsed = Parsed::read(&path, &rest).map_err(|text| Failure::usage(text, &page))?;
     if parsed.is_set("help") {
-        print!("{page}");
+        out(&page);
         return Ok(());
     }
     let command = path.command();
@@ -58,7 +60,7 @@ fn dispatch(program: &str, words: &[String]) -> Result<(), Failure> {
     match command.run {
         Some(run) => run(&parsed),
         None => {
-            print!("{page}");
+            out(&page);
             Ok(())
         }
     }
@@ -66,7 +68,7 @@ fn dispatch(program: &str, words: &[String]) -> Result<(), Failure> {
 
 fn version(_: &Parsed) -> Result<(), Failure> {
     let (version, api) = (eyrie_server::VERSION, eyrie_server::VERSION.rsplit_once('.').map_or("", |(api, _)| api));
-    println!("etcdutl version: {version}\nAPI version: {api}");
+    out(&format!("etcdutl version: {version}\nAPI version: {api}\n"));
     Ok(())
 }
 

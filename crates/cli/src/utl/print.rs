@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::parse::Parsed;
+use crate::screen::out;
 
 /// A figure with its name in each format.
 pub(super) struct Figure {
@@ -41,22 +42,19 @@ impl Format {
 
     /// Prints the figures.
     pub(super) fn print(self, figures: &[Figure]) -> Result<(), Failure> {
-        match self {
-            Self::Simple => println!("{}", join(figures, ", ", |f| f.text.clone())),
-            Self::Fields => {
-                for figure in figures {
-                    println!("\"{}\" : {}", figure.field, figure.number);
-                }
-            }
-            Self::Json => println!("{{{}}}", join(figures, ",", |f| format!("\"{}\":{}", f.json, f.number))),
-            Self::Table => print_table(figures),
+        let text = match self {
+            Self::Simple => join(figures, ", ", |f| f.text.clone()),
+            Self::Fields => join(figures, "\n", |f| format!("\"{}\" : {}", f.field, f.number)),
+            Self::Json => format!("{{{}}}", join(figures, ",", |f| format!("\"{}\":{}", f.json, f.number))),
+            Self::Table => table(figures),
             Self::Protobuf => return Err(Failure::feature("protobuf not supported as output format")),
-        }
+        };
+        out(&format!("{text}\n"));
         Ok(())
     }
 }
 
-fn print_table(figures: &[Figure]) {
+fn table(figures: &[Figure]) -> String {
     let widths: Vec<usize> = figures.iter().map(|f| f.head.len().max(f.text.len())).collect();
     let line = format!("+{}+", widths.iter().map(|w| "-".repeat(w + 2)).collect::<Vec<_>>().join("+"));
     let row = |cell: &dyn Fn(&Figure, usize) -> String| {
@@ -67,7 +65,7 @@ fn print_table(figures: &[Figure]) {
         let gap = width - figure.head.len();
         format!("{}{}{}", " ".repeat(gap.div_ceil(2)), figure.head, " ".repeat(gap / 2))
     });
-    println!("{line}\n{head}\n{line}\n{}\n{line}", row(&|figure, width| format!("{:>width$}", figure.text)));
+    format!("{line}\n{head}\n{line}\n{}\n{line}", row(&|figure, width| format!("{:>width$}", figure.text)))
 }
 
 fn join(figures: &[Figure], between: &str, text: impl Fn(&Figure) -> String) -> String {

@@ -1,5 +1,7 @@
 //! Log lines on standard error, in the shape of zap's console encoder, which etcdutl uses.
 
+use std::io::Write;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One line: time, level, where it comes from, message, fields as JSON.
@@ -9,7 +11,8 @@ pub(super) fn line(level: &str, place: &str, message: &str, fields: &[(&str, ser
         let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\": {}", spaced(value))).collect();
         text += &format!("\t{{{}}}", fields.join(", "));
     }
-    eprintln!("{text}");
+    // A closed stream must not end a restore half way.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// zap puts a blank behind the comma of a list.
