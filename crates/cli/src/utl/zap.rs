@@ -1,7 +1,6 @@
 //! Log lines on standard error, in the shape of zap's console encoder, which etcdutl uses.
 
 use std::io::Write;
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One line: time, level, where it comes from, message, fields as JSON.
