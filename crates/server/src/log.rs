@@ -275,7 +275,7 @@ fn push_time(text: &mut String, millis: u64) {
 }
 
 /// Days since 1970-01-01 as year, month, day (Gregorian, valid for all days after year 0).
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
