@@ -175,14 +175,14 @@ impl Tracer {
         self.count += 1;
         let due = if self.kind == Kind::Eio { self.count >= self.nth } else { self.count == self.nth };
         if matches!(self.kind, Kind::Count | Kind::CountSyncs) {
-            std::fs::write(&self.report, self.count.to_string())?;
+            self.tell(&self.count.to_string())?;
             return Ok(());
         }
         if !due {
             return Ok(());
         }
         let file = file.filter(|_| *names == Names::Fd).map(|f| f.display().to_string()).unwrap_or_default();
-        std::fs::write(&self.report, format!("call {}: {name} {file}", self.count))?;
+        self.tell(&format!("call {}: {name} {file}", self.count))?;
         match self.kind {
             Kind::Torn if name.starts_with("write") || name.starts_with("pwrite") => {
                 if !name.ends_with('v') {
@@ -214,6 +214,13 @@ impl Tracer {
             None => {}
         }
         Ok(())
+    }
+
+    /// Replaces the report in one step: we may be killed at any moment ourselves, and the reader wants the old or the new one.
+    fn tell(&self, text: &str) -> Result<()> {
+        let fresh = self.report.with_extension("new");
+        std::fs::write(&fresh, text)?;
+        Ok(std::fs::rename(fresh, &self.report)?)
     }
 
     fn file(&self, thread: Pid, fd: u64) -> Option<PathBuf> {
