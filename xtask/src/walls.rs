@@ -148,6 +148,7 @@ const WALLS: &[Wall] = &[
             "prometheus",
             "prost",
             "reqwest",
+            "rustix",
             "rusty-s3",
             "rustls",
             "serde",
