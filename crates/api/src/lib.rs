@@ -1,6 +1,8 @@
-//! The wire: etcd v3 messages, and stubs for both sides.
+//! The wire: etcd v3 messages, stubs for both sides, and a thin client.
 //!
-//! Knows shapes only, never what a request means.
+//! Knows shapes and connections only, never what a request means.
+
+pub mod client;
 
 /// Declares a module with the messages and the stubs of one protobuf package.
 macro_rules! package {

@@ -2,6 +2,8 @@
 //!
 //! Never knows which command failed or how the text is shown.
 
+use eyrie_api::client::CallError;
+
 /// Something went wrong while the command ran.
 pub(crate) const ERROR: i32 = 1;
 /// The connection, or the login over it, could not be made.
@@ -48,5 +50,11 @@ impl Failure {
     /// A plain error (1).
     pub(crate) fn error(text: impl Into<String>) -> Failure {
         Failure::new(ERROR, text)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        Failure { note: error.note(), ..Failure::error(error.text()) }
     }
 }

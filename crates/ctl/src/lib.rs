@@ -2,10 +2,9 @@
 //!
 //! It speaks only the public API and works with any etcd. What needs a file format (snapshot status and restore) is
 //! handed to [`Local`]. The journey of a command: [`cli`] finds it and reads its flags, [`commands`] does it with a
-//! [`client`], [`print`] shows the answer.
+//! client of [`eyrie_api`], [`print`] shows the answer.
 
 mod cli;
-mod client;
 mod commands;
 mod exit;
 mod go;

@@ -4,6 +4,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eyrie_api::client::FailedAttempt;
+
 use crate::go::json;
 use crate::screen::error_line;
 
@@ -16,13 +18,22 @@ pub(crate) enum Logger {
     Production,
 }
 
-/// Says that one attempt of a unary call failed.
-pub(crate) fn attempt_failed(logger: Logger, target: &str, attempt: u32, error: &str) {
+impl Logger {
+    /// What a client calls when an attempt of a unary call failed.
+    pub(crate) fn report(self) -> fn(&FailedAttempt<'_>) {
+        match self {
+            Logger::ClientDefault => |failed| attempt_failed(Logger::ClientDefault, failed),
+            Logger::Production => |failed| attempt_failed(Logger::Production, failed),
+        }
+    }
+}
+
+fn attempt_failed(logger: Logger, failed: &FailedAttempt<'_>) {
     error_line(
         head(logger, "warn", "v3/retry_interceptor.go:62", "retrying of unary invoker failed")
-            .raw("target", zap_string(target))
-            .value("attempt", attempt)
-            .raw("error", zap_string(error))
+            .raw("target", zap_string(failed.target))
+            .value("attempt", failed.attempt)
+            .raw("error", zap_string(failed.error))
             .end(),
     );
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eyrie_api::client::{Address, CallError, Client, Config, Deadline, Tls, TlsFiles, User};
 use tokio::time::Instant;
 
 use super::find::Found;
 use super::flag::Parsed;
 use super::globals;
 use crate::Local;
-use crate::client::{Address, CallError, Client, Config, Deadline, Tls};
 use crate::commands::{password, watch_args};
 use crate::exit::{self, Failure};
 use crate::print::{self, Printer};
@@ -97,13 +97,13 @@ impl Context {
                 return Err(Failure::args(format!("empty string is passed to --{name} option")));
             }
         }
-        let tls = Tls::from_flags(
-            &parsed.text("cacert"),
-            &parsed.text("cert"),
-            &parsed.text("key"),
-            parsed.bool("insecure-transport"),
-            parsed.bool("insecure-skip-tls-verify"),
-        )
+        let tls = Tls::read(&TlsFiles {
+            cacert: parsed.text("cacert"),
+            cert: parsed.text("cert"),
+            key: parsed.text("key"),
+            insecure_transport: parsed.bool("insecure-transport"),
+            insecure_skip_verify: parsed.bool("insecure-skip-tls-verify"),
+        })
         .map_err(Failure::args)?;
         Ok(Config {
             endpoints: parsed.list("endpoints").into_iter().map(Address::new).collect(),
@@ -112,7 +112,7 @@ impl Context {
             keepalive_timeout: parsed.duration("keepalive-timeout"),
             tls,
             user: user(&parsed.text("user"), &parsed.text("password"), "Password: ")?,
-            logger,
+            report: logger.report(),
         })
     }
 }
@@ -121,16 +121,19 @@ impl Context {
 ///
 /// # Errors
 /// The terminal cannot be asked.
-pub(crate) fn user(user: &str, password: &str, prompt: &str) -> Result<Option<(String, String)>, Failure> {
+pub(crate) fn user(user: &str, password: &str, prompt: &str) -> Result<Option<User>, Failure> {
     if user.is_empty() {
         return Ok(None);
     }
     if !password.is_empty() {
-        return Ok(Some((user.to_owned(), password.to_owned())));
+        return Ok(Some(User { name: user.to_owned(), password: password.to_owned() }));
     }
     Ok(Some(match user.split_once(':') {
-        Some((name, password)) => (name.to_owned(), password.to_owned()),
-        None => (user.to_owned(), password::ask(prompt).map_err(|error| Failure::error(error.to_string()))?),
+        Some((name, password)) => User { name: name.to_owned(), password: password.to_owned() },
+        None => User {
+            name: user.to_owned(),
+            password: password::ask(prompt).map_err(|error| Failure::error(error.to_string()))?,
+        },
     }))
 }
 

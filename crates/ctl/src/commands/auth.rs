@@ -1,12 +1,12 @@
 //! `auth enable`, `disable`, `status`.
 
+use eyrie_api::client::{CallError, Client, Deadline, Repeat};
 use eyrie_api::etcdserverpb::auth_client::AuthClient;
 use eyrie_api::etcdserverpb::{
     AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthStatusRequest, AuthUserGrantRoleRequest,
 };
 
 use crate::cli::context::{Context, Link};
-use crate::client::{CallError, Client, Deadline, Repeat};
 use crate::exit::{Done, Failure};
 use crate::screen::line;
 

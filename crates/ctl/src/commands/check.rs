@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use eyrie_api::client::{Client, Repeat};
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 use eyrie_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
 
 use super::maintenance::ask_defrag;
 use super::range::prefix_range;
 use crate::cli::context::{Context, Link};
-use crate::client::{Client, Repeat};
 use crate::exit::{self, Done, Failure};
 use crate::go::quote::quote;
 use crate::screen::line;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use eyrie_api::client::{CallError, Repeat, Session};
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 use eyrie_api::etcdserverpb::{PutRequest, WatchCreateRequest};
 use eyrie_api::mvccpb::event::EventType;
@@ -9,7 +10,6 @@ use eyrie_api::mvccpb::event::EventType;
 use super::range::prefix_end;
 use super::recipe::{Follow, as_range, leave, oldest, read, take_place, wait_turn};
 use crate::cli::context::{Context, Link};
-use crate::client::{CallError, Repeat, Session};
 use crate::exit::{Done, Failure};
 use crate::signal::interrupted;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use eyrie_api::client::{Address, CallError, Client, Config, Deadline, Repeat};
 use eyrie_api::etcdserverpb::alarm_request::AlarmAction;
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 use eyrie_api::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -15,7 +16,6 @@ use eyrie_api::etcdserverpb::{
 
 use super::member::members;
 use crate::cli::context::{Context, Link};
-use crate::client::{Address, CallError, Client, Config, Deadline, Repeat};
 use crate::exit::{self, Done, Failure};
 use crate::print::Health;
 use crate::screen::error_line;
@@ -101,7 +101,7 @@ pub(crate) async fn health(mut context: Context) -> Done {
     let config = context.config(Logger::Production)?;
     let printer = context.printer()?;
     let endpoints = if context.parsed.bool("cluster") {
-        let link = context.connect_with(Config { logger: Logger::ClientDefault, ..config.clone() }).await?;
+        let link = context.connect_with(Config { report: Logger::ClientDefault.report(), ..config.clone() }).await?;
         chosen(&context, &link).await?
     } else {
         config.endpoints.clone()

@@ -1,11 +1,11 @@
 //! `get`, `put`, `del`, `compaction`.
 
+use eyrie_api::client::Repeat;
 use eyrie_api::etcdserverpb::CompactionRequest;
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 
 use super::range;
 use crate::cli::context::Context;
-use crate::client::Repeat;
 use crate::exit::{Done, Failure};
 use crate::go::number;
 use crate::screen::line;

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use eyrie_api::client::{CallError, Client, Repeat};
 use eyrie_api::etcdserverpb::lease_client::LeaseClient;
 use eyrie_api::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseRevokeRequest,
@@ -14,7 +15,6 @@ use eyrie_api::etcdserverpb::{
 
 use super::kv::REPLY_BYTES_MAX;
 use crate::cli::context::{Context, Link};
-use crate::client::{CallError, Client, Repeat};
 use crate::exit::{self, Done, Failure};
 use crate::go::number;
 use crate::screen::line;

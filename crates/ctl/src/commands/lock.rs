@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 
+use eyrie_api::client::Session;
+
 use super::recipe::{Place, leave, read, take_place, wait_turn};
 use super::watch::exit_text;
 use crate::cli::context::{Context, Link};
-use crate::client::Session;
 use crate::exit::{self, Done, Failure};
 use crate::signal::interrupted;
 

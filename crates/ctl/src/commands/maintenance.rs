@@ -1,5 +1,6 @@
 //! `alarm`, `defrag`, `move-leader`, `downgrade`.
 
+use eyrie_api::client::{CallError, Client, Deadline, Repeat};
 use eyrie_api::etcdserverpb::alarm_request::AlarmAction;
 use eyrie_api::etcdserverpb::downgrade_request::DowngradeAction;
 use eyrie_api::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -7,7 +8,6 @@ use eyrie_api::etcdserverpb::{AlarmRequest, AlarmType, DefragmentRequest, Downgr
 
 use super::endpoint::{alarms, ask_status, chosen};
 use crate::cli::context::Context;
-use crate::client::{CallError, Client, Deadline, Repeat};
 use crate::exit::{self, Done, Failure};
 use crate::go::number;
 use crate::screen::{error_line, line};

@@ -1,13 +1,14 @@
 //! `member list`, `add`, `remove`, `update`, `promote`.
 
+use eyrie_api::client::{CallError, Client, Deadline, Repeat};
 use eyrie_api::etcdserverpb::cluster_client::ClusterClient;
 use eyrie_api::etcdserverpb::{
     Member, MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
     MemberRemoveRequest, MemberUpdateRequest,
 };
 
+use super::peer_urls::check_urls;
 use crate::cli::context::{Context, Link};
-use crate::client::{CallError, Client, Deadline, Repeat, check_urls};
 use crate::exit::{Done, Failure};
 use crate::go::number;
 use crate::screen::line;

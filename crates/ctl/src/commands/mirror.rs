@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use eyrie_api::client::{Address, CallError, Client, Config, Repeat, Tls, TlsFiles};
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 use eyrie_api::etcdserverpb::request_op::Request;
 use eyrie_api::etcdserverpb::{
@@ -19,7 +20,6 @@ use super::kv::REPLY_BYTES_MAX;
 use super::range::prefix_range;
 use super::recipe::{Follow, txn};
 use crate::cli::context::{Context, Link, user};
-use crate::client::{Address, CallError, Client, Config, Repeat, Tls};
 use crate::exit::{self, Done, Failure};
 use crate::screen::line;
 use crate::zaplog::Logger;
@@ -79,13 +79,13 @@ impl Names {
 
 fn destination(context: &mut Context) -> Result<Config, Failure> {
     let parsed = &context.parsed;
-    let tls = Tls::from_flags(
-        &parsed.text("dest-cacert"),
-        &parsed.text("dest-cert"),
-        &parsed.text("dest-key"),
-        parsed.bool("dest-insecure-transport"),
-        false,
-    )
+    let tls = Tls::read(&TlsFiles {
+        cacert: parsed.text("dest-cacert"),
+        cert: parsed.text("dest-cert"),
+        key: parsed.text("dest-key"),
+        insecure_transport: parsed.bool("dest-insecure-transport"),
+        insecure_skip_verify: false,
+    })
     .map_err(Failure::args)?;
     Ok(Config {
         endpoints: vec![Address::new(parsed.arg(0))],
@@ -94,7 +94,7 @@ fn destination(context: &mut Context) -> Result<Config, Failure> {
         keepalive_timeout: parsed.duration("keepalive-timeout"),
         tls,
         user: user(&parsed.text("dest-user"), &parsed.text("dest-password"), "Destination Password: ")?,
-        logger: Logger::ClientDefault,
+        report: Logger::ClientDefault.report(),
     })
 }
 

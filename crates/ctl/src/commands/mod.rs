@@ -13,6 +13,7 @@ pub(crate) mod maintenance;
 pub(crate) mod member;
 pub(crate) mod mirror;
 pub(crate) mod password;
+pub(crate) mod peer_urls;
 pub(crate) mod program;
 pub(crate) mod range;
 pub(crate) mod recipe;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use eyrie_api::client::{CallError, Client, Deadline, Repeat};
 use eyrie_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 use eyrie_api::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -21,7 +22,6 @@ use eyrie_api::mvccpb::KeyValue;
 
 use super::kv::REPLY_BYTES_MAX;
 use super::range::prefix_end;
-use crate::client::{CallError, Client, Deadline, Repeat};
 
 /// A place in the queue.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use eyrie_api::authpb::Permission;
 use eyrie_api::authpb::permission::Type;
+use eyrie_api::client::{CallError, Client, Repeat};
 use eyrie_api::etcdserverpb::auth_client::AuthClient;
 use eyrie_api::etcdserverpb::{
     AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest, AuthRoleGetResponse, AuthRoleGrantPermissionRequest,
@@ -13,7 +14,6 @@ use eyrie_api::etcdserverpb::{
 use super::range::prefix_end;
 use crate::cli::context::Context;
 use crate::cli::flag::Parsed;
-use crate::client::{CallError, Client, Repeat};
 use crate::exit::{Done, Failure};
 
 /// `role add NAME`

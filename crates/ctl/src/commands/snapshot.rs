@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+use eyrie_api::client::{CallError, Client, Deadline};
 use eyrie_api::etcdserverpb::SnapshotRequest;
 use eyrie_api::etcdserverpb::maintenance_client::MaintenanceClient;
 
 use super::kv::REPLY_BYTES_MAX;
 use crate::cli::context::Context;
-use crate::client::{CallError, Client, Deadline};
 use crate::exit::{self, Done, Failure};
 use crate::go::{os_error, size};
 use crate::screen::{error_line, line};

@@ -2,13 +2,13 @@
 
 use std::io::BufRead;
 
+use eyrie_api::client::Repeat;
 use eyrie_api::etcdserverpb::TxnRequest;
 use eyrie_api::etcdserverpb::kv_client::KvClient;
 
 use super::kv::REPLY_BYTES_MAX;
 use super::txn_input::{comparison, operation};
 use crate::cli::context::Context;
-use crate::client::Repeat;
 use crate::exit::{self, Done, Failure};
 use crate::screen::line;
 

@@ -1,6 +1,7 @@
 //! `user add`, `delete`, `get`, `list`, `passwd`, `grant-role`, `revoke-role`.
 
 use eyrie_api::authpb::UserAddOptions;
+use eyrie_api::client::Repeat;
 use eyrie_api::etcdserverpb::auth_client::AuthClient;
 use eyrie_api::etcdserverpb::{
     AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest,
@@ -9,7 +10,6 @@ use eyrie_api::etcdserverpb::{
 
 use super::{password, role};
 use crate::cli::context::Context;
-use crate::client::Repeat;
 use crate::exit::{Done, Failure};
 use crate::screen::{line, out};
 

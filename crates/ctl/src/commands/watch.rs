@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
+use eyrie_api::client::{CallError, Client};
 use eyrie_api::etcdserverpb::watch_client::WatchClient;
 use eyrie_api::etcdserverpb::watch_request::RequestUnion;
 use eyrie_api::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
@@ -25,7 +26,6 @@ use super::watch_args::{Environment, split};
 use crate::cli::context::{Context, Link};
 use crate::cli::flag::{self, Flag, HELP, Parsed};
 use crate::cli::tree;
-use crate::client::{CallError, Client};
 use crate::exit::{self, Done, Failure};
 use crate::go::quote::quote;
 use crate::screen::{error_line, line};

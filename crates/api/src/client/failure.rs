@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 
 /// Why a call has no answer.
 #[derive(Clone, Debug)]
-pub(crate) enum CallError {
+pub enum CallError {
     /// The deadline passed; with the last trouble of connecting, when that was the reason.
     Deadline(Option<String>),
     /// The server refused.
@@ -17,7 +17,7 @@ pub(crate) enum CallError {
 
 impl CallError {
     /// The server's code, when there is one.
-    pub(crate) fn code(&self) -> Option<Code> {
+    pub fn code(&self) -> Option<Code> {
         match self {
             CallError::Status(status) => Some(status.code()),
             CallError::Broken(_) => Some(Code::Unavailable),
@@ -25,8 +25,15 @@ impl CallError {
         }
     }
 
+    /// Whether the server no longer knows the token of this login; it did nothing then.
+    pub fn is_old_login(&self) -> bool {
+        let words = self.message();
+        self.code() == Some(Code::Unauthenticated) && words.starts_with("etcdserver: invalid auth token")
+            || self.code() == Some(Code::InvalidArgument) && words == "etcdserver: revision of auth store is old"
+    }
+
     /// The server's own words, when it spoke.
-    pub(crate) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         match self {
             CallError::Status(status) => status.message(),
             CallError::Deadline(_) => "context deadline exceeded",
@@ -35,7 +42,7 @@ impl CallError {
     }
 
     /// As a log line carries it: `rpc error: code = … desc = …`.
-    pub(crate) fn wire_text(&self) -> String {
+    pub fn wire_text(&self) -> String {
         match self {
             CallError::Deadline(Some(trouble)) => {
                 format!(
@@ -52,7 +59,7 @@ impl CallError {
     }
 
     /// As a person reads it: etcd's own errors bare, foreign ones with their code.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             CallError::Deadline(_) => "context deadline exceeded".into(),
             CallError::Status(status) if status.message().starts_with("etcdserver: ") => status.message().into(),
@@ -62,7 +69,7 @@ impl CallError {
     }
 
     /// What a person must know before the same thing is asked again: nobody can say whether it was done.
-    pub(crate) fn note(&self) -> Option<&'static str> {
+    pub fn note(&self) -> Option<&'static str> {
         match self {
             CallError::Broken(_) => Some(
                 "The connection ended before the server answered: the change may have been made, or not. Read it back \
@@ -122,8 +129,10 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
-impl From<CallError> for crate::exit::Failure {
-    fn from(error: CallError) -> crate::exit::Failure {
-        crate::exit::Failure { note: error.note(), ..crate::exit::Failure::error(error.text()) }
-    }
+/// An error of the operating system as Go words it: no number, and no capital at the beginning.
+pub fn os_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

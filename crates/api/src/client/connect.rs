@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use super::failure::os_error;
 use super::tls::{Tls, handshake_text};
 use super::{Address, CallError, Config, Deadline};
-use crate::go::os_error;
 
 /// Pause after all endpoints refused, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);

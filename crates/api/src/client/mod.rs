@@ -1,6 +1,7 @@
 //! The client: a connection to one of several endpoints, calls over it, and what went wrong in etcd's words.
 //!
-//! Reads are tried again when a server says it is unavailable; a write is sent at most once.
+//! Reads are tried again when a server says it is unavailable; a write is sent at most once. A login that the server no
+//! longer knows is renewed once per call: what was refused for it was not done.
 
 mod address;
 mod connect;
@@ -10,6 +11,7 @@ mod session;
 mod tls;
 
 use std::future::Future;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -18,12 +20,10 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
-pub(crate) use address::{Address, check_urls};
-pub(crate) use failure::CallError;
-pub(crate) use session::Session;
-pub(crate) use tls::Tls;
-
-use crate::zaplog::{self, Logger};
+pub use address::Address;
+pub use failure::{CallError, os_error};
+pub use session::Session;
+pub use tls::{Tls, TlsFiles};
 
 /// How often a read is sent before the client gives up.
 const READ_ATTEMPTS_MAX: u32 = 100;
@@ -36,26 +36,67 @@ const API_VERSION: &str = "3.5";
 
 /// What a client is made from.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub struct Config {
     /// Where the servers are.
-    pub(crate) endpoints: Vec<Address>,
+    pub endpoints: Vec<Address>,
     /// Limit of one attempt to connect, and of the login.
-    pub(crate) dial_timeout: Duration,
+    pub dial_timeout: Duration,
     /// Pause between keep-alive pings.
-    pub(crate) keepalive_time: Duration,
+    pub keepalive_time: Duration,
     /// How long a ping may stay unanswered.
-    pub(crate) keepalive_timeout: Duration,
+    pub keepalive_timeout: Duration,
     /// Certificates.
-    pub(crate) tls: Tls,
-    /// User name and password.
-    pub(crate) user: Option<(String, String)>,
-    /// Which logger reports failed attempts.
-    pub(crate) logger: Logger,
+    pub tls: Tls,
+    /// Who logs in, if anybody does.
+    pub user: Option<User>,
+    /// Hears of every failed attempt of a unary call.
+    pub report: fn(&FailedAttempt<'_>),
+}
+
+impl Config {
+    /// etcdctl's own figures: two seconds to connect, a ping every two, no login, and failed attempts go unheard.
+    pub fn new(endpoints: Vec<Address>, tls: Tls) -> Config {
+        Config {
+            endpoints,
+            dial_timeout: Duration::from_secs(2),
+            keepalive_time: Duration::from_secs(2),
+            keepalive_timeout: Duration::from_secs(6),
+            tls,
+            user: None,
+            report: |_| {},
+        }
+    }
+}
+
+/// A name and its password, which is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user.
+    pub name: String,
+    /// The secret.
+    pub password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).field("password", &"***").finish()
+    }
+}
+
+/// One attempt of a unary call that brought no answer.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedAttempt<'a> {
+    /// Which client, and its first endpoint.
+    pub target: &'a str,
+    /// Counted from 0.
+    pub attempt: u32,
+    /// The error as it came over the wire, in gRPC's words.
+    pub error: &'a str,
 }
 
 /// Whether a call may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub enum Repeat {
     /// It only reads.
     Read,
     /// It changes something: once it was sent, it is not sent again.
@@ -63,14 +104,20 @@ pub(crate) enum Repeat {
 }
 
 /// When a call must be done; `None` waits for ever.
-pub(crate) type Deadline = Option<Instant>;
+pub type Deadline = Option<Instant>;
 
 /// A connected or connecting client.
-pub(crate) struct Client {
+pub struct Client {
     config: Config,
     channel: Mutex<Option<Channel>>,
-    token: Option<AsciiMetadataValue>,
+    token: std::sync::Mutex<Option<AsciiMetadataValue>>,
     target: String,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -78,35 +125,50 @@ impl Client {
     ///
     /// # Errors
     /// The login was refused or timed out.
-    pub(crate) async fn new(config: Config) -> Result<Client, CallError> {
+    pub async fn new(config: Config) -> Result<Client, CallError> {
         let shown = config.endpoints.first().map(|address| address.shown().to_owned()).unwrap_or_default();
-        let mut client = Client { channel: Mutex::new(None), token: None, target: String::new(), config };
+        let mut client = Client { channel: Mutex::new(None), token: None.into(), target: String::new(), config };
         // Upstream shows the client's memory address here; ours is as good to tell clients apart.
         client.target = format!("etcd-endpoints://{:p}/{shown}", &raw const client.channel);
-        client.token = login::token(&client).await?;
+        client.log_in().await?;
         Ok(client)
     }
 
+    /// Changes name and password for a fresh token, where the server wants one. Unary calls do so by themselves; for
+    /// streams, whoever opened them does when the server says `invalid auth token`.
+    ///
+    /// # Errors
+    /// The login was refused or timed out.
+    pub async fn log_in(&self) -> Result<(), CallError> {
+        let token = login::token(self).await?;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+
+    fn token(&self) -> Option<AsciiMetadataValue> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A client for one endpoint with the rest of the configuration as it is, and the same login.
-    pub(crate) fn to_endpoint(&self, endpoint: Address) -> Client {
+    pub fn to_endpoint(&self, endpoint: Address) -> Client {
         Client {
             config: Config { endpoints: vec![endpoint], ..self.config.clone() },
             channel: Mutex::new(None),
-            token: self.token.clone(),
+            token: self.token().into(),
             target: self.target.clone(),
         }
     }
 
     /// The configured endpoints.
-    pub(crate) fn endpoints(&self) -> &[Address] {
+    pub fn endpoints(&self) -> &[Address] {
         &self.config.endpoints
     }
 
-    /// Makes one unary call; every failed attempt is reported on standard error.
+    /// Makes one unary call; every failed attempt is reported.
     ///
     /// # Errors
     /// The server refused, or the deadline passed.
-    pub(crate) async fn call<T, R, F, S>(
+    pub async fn call<T, R, F, S>(
         &self,
         deadline: Deadline,
         repeat: Repeat,
@@ -120,6 +182,7 @@ impl Client {
     {
         let mut attempt = 0;
         let mut trouble = None;
+        let mut renewed = self.config.user.is_none();
         loop {
             let error = match self.attempt(deadline, message.clone(), &send).await {
                 Ok(reply) => return Ok(reply),
@@ -133,8 +196,13 @@ impl Client {
                 Err(CallError::Deadline(why)) => CallError::Deadline(why.or(trouble.take())),
                 Err(error) => error,
             };
-            zaplog::attempt_failed(self.config.logger, &self.target, attempt, &error.wire_text());
+            self.failed(attempt, &error);
             attempt += 1;
+            if !renewed && error.is_old_login() {
+                renewed = true;
+                self.log_in().await?;
+                continue;
+            }
             let again = repeat == Repeat::Read && error.code() == Some(Code::Unavailable);
             if !again || attempt >= READ_ATTEMPTS_MAX {
                 return Err(error);
@@ -142,6 +210,11 @@ impl Client {
             self.forget().await;
             tokio::time::sleep(READ_RETRY_PAUSE).await;
         }
+    }
+
+    fn failed(&self, attempt: u32, error: &CallError) {
+        let failed = FailedAttempt { target: &self.target, attempt, error: &error.wire_text() };
+        (self.config.report)(&failed);
     }
 
     async fn attempt<T, R, F, S>(&self, deadline: Deadline, message: T, send: &S) -> Result<R, CallError>
@@ -162,7 +235,7 @@ impl Client {
     ///
     /// # Errors
     /// The deadline passed first.
-    pub(crate) async fn channel(&self, deadline: Deadline) -> Result<Channel, CallError> {
+    pub async fn channel(&self, deadline: Deadline) -> Result<Channel, CallError> {
         let mut place = self.channel.lock().await;
         if let Some(channel) = &*place {
             return Ok(channel.clone());
@@ -173,22 +246,22 @@ impl Client {
     }
 
     /// Drops the connection, so that the next call chooses an endpoint anew.
-    pub(crate) async fn forget(&self) {
+    pub async fn forget(&self) {
         *self.channel.lock().await = None;
     }
 
     /// A request with the client's version and login.
-    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+    pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("client-api-version", AsciiMetadataValue::from_static(API_VERSION));
-        if let Some(token) = &self.token {
-            request.metadata_mut().insert("token", token.clone());
+        if let Some(token) = self.token() {
+            request.metadata_mut().insert("token", token);
         }
         request
     }
 
     /// A request that a member without a leader refuses.
-    pub(crate) fn request_with_leader<T>(&self, message: T) -> Request<T> {
+    pub fn request_with_leader<T>(&self, message: T) -> Request<T> {
         let mut request = self.request(message);
         request.metadata_mut().insert("hasleader", AsciiMetadataValue::from_static("true"));
         request

@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use eyrie_api::etcdserverpb::lease_client::LeaseClient;
-use eyrie_api::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
+use crate::etcdserverpb::lease_client::LeaseClient;
+use crate::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest};
 
 use super::{CallError, Client, Repeat};
 
 /// A live lease.
-pub(crate) struct Session {
+pub struct Session {
     /// The lease.
-    pub(crate) lease: i64,
+    pub lease: i64,
     ended: watch::Receiver<bool>,
 }
 
@@ -22,7 +22,7 @@ impl Session {
     ///
     /// # Errors
     /// The lease was refused.
-    pub(crate) async fn begin(client: &std::sync::Arc<Client>, ttl_secs: i64) -> Result<Session, CallError> {
+    pub async fn begin(client: &std::sync::Arc<Client>, ttl_secs: i64) -> Result<Session, CallError> {
         let request = LeaseGrantRequest { ttl: ttl_secs, id: 0 };
         let granted = client
             .call(None, Repeat::Write, request, |channel, request| async move {
@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// Returns once the lease is gone.
-    pub(crate) async fn ended(&mut self) {
+    pub async fn ended(&mut self) {
         let _ = self.ended.wait_for(|ended| *ended).await;
     }
 }

@@ -14,27 +14,39 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
+use super::failure::os_error;
+
 /// How connections are encrypted.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls {
+pub struct Tls {
     /// For rustls.
     pub(super) config: Arc<ClientConfig>,
     /// Whether addresses without a scheme use it too.
     pub(super) wanted: bool,
 }
 
+/// Files and switches, as etcdctl's flags name them. Empty paths are files that were not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of those who vouch for servers; empty: the system's.
+    pub cacert: String,
+    /// The client's own certificate, with its chain.
+    pub cert: String,
+    /// Its key.
+    pub key: String,
+    /// Addresses without a scheme are dialled in the clear, unless files are given.
+    pub insecure_transport: bool,
+    /// Every server is believed.
+    pub insecure_skip_verify: bool,
+}
+
 impl Tls {
-    /// Reads what the TLS flags say. Without a CA file the system's certificates are trusted.
+    /// Reads the files. Without a CA file the system's certificates are trusted.
     ///
     /// # Errors
     /// A file that cannot be read, or a certificate without its key.
-    pub(crate) fn from_flags(
-        cacert: &str,
-        cert: &str,
-        key: &str,
-        insecure_transport: bool,
-        skip_verify: bool,
-    ) -> Result<Tls, String> {
+    pub fn read(files: &TlsFiles) -> Result<Tls, String> {
+        let TlsFiles { cacert, cert, key, insecure_transport, insecure_skip_verify } = files;
         if cert.is_empty() != key.is_empty() {
             return Err(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]"));
         }
@@ -44,7 +56,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = if skip_verify {
+        let builder = if *insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone { provider }))
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustGiven::new(provider, cacert)?))
@@ -57,7 +69,7 @@ impl Tls {
             })?,
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let wanted = !(cacert.is_empty() && cert.is_empty() && insecure_transport);
+        let wanted = !(cacert.is_empty() && cert.is_empty() && *insecure_transport);
         Ok(Tls { config: Arc::new(config), wanted })
     }
 }
@@ -82,7 +94,7 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut text))
-        .map_err(|error| format!("open {path}: {}", crate::go::os_error(&error)))?;
+        .map_err(|error| format!("open {path}: {}", os_error(&error)))?;
     Ok(text)
 }
 
@@ -114,7 +126,7 @@ pub(super) fn handshake_text(error: &std::io::Error) -> String {
         Some(Error::InvalidMessage(_)) => "tls: first record does not look like a TLS handshake".into(),
         Some(other) => format!("tls: {other}"),
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => "EOF".into(),
-        None => crate::go::os_error(error),
+        None => os_error(error),
     }
 }
 
@@ -242,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversation/certs");
+    const CERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ctl/tests/conversation/certs");
 
     /// What is said of `certificate`, presented for `name` at `year`, by one who trusts `ca`.
     fn verdict(ca: &str, certificate: &str, name: &str, year: u64) -> Result<(), Error> {
