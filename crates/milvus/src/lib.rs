@@ -1,3 +1,40 @@
 //! Milvus knowledge: its keys, the objects that they reference, coherence, what a restore changes.
 //!
+//! ```text
+//! etcd's keys ─▶ Layout (which Milvus) ─▶ Key (what about) ─▶ Value (what it says)
+//!                                                                │
+//!                        References (which objects, now) ◀───────┤
+//!                        Coherence  (is all of it there) ◀───────┤
+//!                        Description (in words)          ◀───────┤
+//!                        Transform  (what a restore changes) ◀───┘
+//! ```
+//!
 //! Values in, values out: no network, no clock, and nothing here deletes anything.
+
+pub mod catalog;
+pub mod ids;
+pub mod key;
+pub mod layout;
+mod limits;
+pub mod object;
+pub mod queue;
+pub mod references;
+pub mod roots;
+pub mod value;
+#[cfg_attr(not(test), expect(dead_code, reason = "the transforms come next"))]
+mod wire;
+
+pub use catalog::Catalog;
+pub use key::{Key, LogKind, UnknownKey};
+pub use layout::{Generation, Layout, Refusal};
+pub use object::{ObjectClass, ObjectName, ObjectRoot};
+pub use queue::QueueKind;
+pub use references::{Change, Need, ObjectRef, References};
+pub use roots::Roots;
+pub use value::{BadValue, Value};
+
+/// The messages in values, with the fields that a backup reads.
+#[allow(missing_docs, reason = "generated; proto/meta.proto says what they are")]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/meta.rs"));
+}
