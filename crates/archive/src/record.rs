@@ -197,6 +197,10 @@ pub struct FullTaken {
     pub raft_term: u64,
     /// Live keys in it.
     pub keys: u64,
+    /// Hash of what its last revision changed (docs/format/tail.md): a writer that goes on sees by it whether the source's
+    /// history is still the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Sha256>,
     /// Digests of the members that were compared; equal, or there is one only.
     pub members: Vec<MemberDigest>,
     /// The snapshot in etcd's format.
@@ -231,6 +235,10 @@ pub struct Segment {
     pub last_at_ms: UnixMillis,
     /// Events in it.
     pub events: u64,
+    /// Hash of what its last revision changed (docs/format/tail.md): a writer that goes on sees by it whether the source's
+    /// history is still the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Sha256>,
     /// The segment file, docs/format/tail.md.
     pub plain: Plain,
     /// The same, as stored.

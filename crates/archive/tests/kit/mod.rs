@@ -47,6 +47,7 @@ pub(crate) fn full_named(timeline: TimelineId, revision: i64, now: UnixMillis, n
         compact_revision: Revision(1),
         raft_term: 2,
         keys: 3,
+        end: None,
         members: Vec::new(),
         plain: plain(),
         stored: stored(path),
@@ -67,6 +68,7 @@ pub(crate) fn segment(
         first_at_ms: at.0,
         last_at_ms: at.1,
         events: u64::try_from(last - first + 1).unwrap(),
+        end: None,
         plain: plain(),
         stored: stored(path),
     }
