@@ -145,6 +145,7 @@ const WALLS: &[Wall] = &[
             "eyrie-state",
             "futures",
             "opendal",
+            "opendal-http-transport-reqwest",
             "prometheus",
             "prost",
             "reqwest",

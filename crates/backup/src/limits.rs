@@ -1,0 +1,49 @@
+//! Every bound of this crate, on one page, with its reason.
+
+use std::time::Duration;
+
+/// Longest name of an object, in bytes: what S3 allows.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest part of a name between two slashes: what a file system allows.
+pub const KEY_COMPONENT_BYTES_MAX: usize = 255;
+/// Largest object that is read into memory as a whole unless the caller names another limit.
+pub const READ_BYTES_MAX: u64 = 64 << 20;
+/// Largest object that may be created only if absent: it is compared as a whole when the answer got lost.
+pub const CREATE_BYTES_MAX: usize = 64 << 20;
+/// What a streamed write holds in memory: below it an object is written in one call, above it in parts of this size.
+/// Objects beyond 10,000 such parts get larger ones.
+pub const PART_BYTES: usize = 8 << 20;
+/// Parts that a store takes for one object (S3's figure).
+pub const PARTS_MAX: u64 = 10_000;
+/// Parts of one object that are on their way at once; memory is this and two more, for each of the calls at once.
+pub const PARTS_AT_ONCE: usize = 2;
+/// Largest object that S3 copies in one call.
+pub const SERVER_COPY_BYTES_MAX: u64 = 5 << 30;
+/// Part of a server-side copy of a larger object.
+pub const SERVER_COPY_PART_BYTES: u64 = 1 << 30;
+/// Bytes per read of a file.
+pub const FILE_READ_BYTES: usize = 1 << 20;
+/// Folders below each other that a listing follows: a loop of mounts must end.
+pub const FOLDER_DEPTH_MAX: usize = 128;
+/// A temporary file that is older belongs to a process that died, and is removed by the next listing of its folder.
+pub const STALE_TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Attempts of one call, the first included.
+pub const RETRY_ATTEMPTS: u32 = 8;
+/// Time that the attempts of one call may take together.
+pub const RETRY_TOTAL: Duration = Duration::from_secs(120);
+/// First pause between two attempts; doubled each time, with chance of half its length.
+pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause between two attempts.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Times that a copy begins anew when a store stopped answering in its middle: each has its own budget of retries.
+pub const COPY_ATTEMPTS: u32 = 3;
+/// Silence after which one attempt counts as lost.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time to open a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at once, unless the configuration says otherwise: enough to hide the latency of a remote store.
+pub const PARALLEL: usize = 16;
+/// Most calls at once: sockets and memory (each may hold two parts).
+pub const PARALLEL_MAX: usize = 256;
+/// Largest secret file: a key, not a mistaken path to a database.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
