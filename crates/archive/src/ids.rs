@@ -13,13 +13,21 @@ macro_rules! id {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
-        impl fmt::Display for $name {
+    };
+}
+
+/// Declares that such a number is shown as it is.
+macro_rules! plain {
+    ($($name:ident),*) => {
+        $(impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
             }
-        }
+        })*
     };
 }
+
+plain!(Seq, TimelineId, Revision);
 
 id!(
     /// The place of a record in the catalogue; the first is 1, and none is skipped.
@@ -67,6 +75,27 @@ impl UnixMillis {
     /// How much later this is than `earlier`; 0 when it is not later.
     pub fn since(self, earlier: Self) -> u64 {
         u64::try_from(i128::from(self.0) - i128::from(earlier.0)).unwrap_or(0)
+    }
+}
+
+/// As `2026-11-22T11:20:15.123Z`.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAY: i64 = 24 * 3600 * 1000;
+        let (days, rest) = (self.0.div_euclid(DAY), self.0.rem_euclid(DAY));
+        // Days in eras of 400 years that begin on the first of March, so that a leap day is the last of its year.
+        let days = i128::from(days) + 719_468;
+        let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + i128::from(month <= 2);
+        let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
+        let (second, milli) = (rest / 1000 % 60, rest % 1000);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if milli == 0 { f.write_str("Z") } else { write!(f, ".{milli:03}Z") }
     }
 }
 

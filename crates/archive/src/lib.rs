@@ -11,10 +11,14 @@
 pub mod catalog;
 pub mod codec;
 pub mod ids;
+pub mod index;
 pub mod limits;
 pub mod load;
 pub mod names;
 pub mod record;
+pub mod resolve;
+pub mod retention;
+pub mod spans;
 
 pub use self::{
     catalog::{Catalog, Damage, Draft, Fault, Reading, Refused, Start, Timeline, Unreadable},
@@ -22,6 +26,10 @@ pub use self::{
         ArchiveId, BadName, LivedMillis, Revision, Seq, Sha256, SourcePath, StoredPath, TimelineId, UnixMillis,
         WriterId,
     },
+    index::{Entry, Index, IndexError, Line, Use},
     load::{Load, Step},
     record::{Kind, Link, Record},
+    resolve::{Ask, At, Scope, Stop, Target, WhyNot},
+    retention::{ExpirePlan, Policy, PolicyError, References},
+    spans::{Break, Cause, Lack, Point, Span, Spans, Stretch},
 };

@@ -36,7 +36,7 @@ pub enum Step {
     /// Fetch these, in any order or at the same time, and [`Load::give`] each answer.
     Get(Vec<StoredPath>),
     /// All is known.
-    Done(Result<Reading, Unreadable>),
+    Done(Box<Result<Reading, Unreadable>>),
 }
 
 impl Load {
@@ -61,7 +61,7 @@ impl Load {
             return Step::Get(names);
         }
         let Some(head) = self.head() else {
-            return Step::Done(Catalog::replay(Start::First, [], self.pin));
+            return Step::Done(Box::new(Catalog::replay(Start::First, [], self.pin)));
         };
         let mut spoilt = Vec::new();
         let mut below = head;
@@ -81,9 +81,9 @@ impl Load {
                 }
                 (Ok(mut reading), _) => {
                     reading.damage.extend(spoilt.into_iter().filter(|one| matches!(one, Damage::Checkpoint { .. })));
-                    return Step::Done(Ok(reading));
+                    return Step::Done(Box::new(Ok(reading)));
                 }
-                (Err(error), _) => return Step::Done(Err(error)),
+                (Err(error), _) => return Step::Done(Box::new(Err(error))),
             }
         }
     }

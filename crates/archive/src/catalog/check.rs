@@ -266,7 +266,7 @@ impl Catalog {
             self.check_new(&list.list)?;
         }
         if let Some(before) = expired.records_before
-            && self.checkpoint.is_none_or(|link| before > link.seq)
+            && !self.checkpoints.iter().any(|(seq, _)| *seq == before)
         {
             return Err(Fault::Unfolded(before));
         }

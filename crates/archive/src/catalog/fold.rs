@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Catalog, Full, Gap, Hole, Past, Piece, Seen, Superseded, TailPiece, Timeline, Unswept, VerifiedMark};
+use super::{
+    Catalog, Full, Gap, Hole, OldRecords, Past, Piece, Seen, Superseded, TailPiece, Timeline, Unswept, VerifiedMark,
+};
 use crate::{
     ids::{LivedMillis, Revision, Seq, StoredPath, TimelineId, UnixMillis},
     limits::REMEMBERED_MAX,
@@ -24,6 +26,7 @@ impl Catalog {
             head_at_ms: record.at_ms,
             lived: LivedMillis(0),
             checkpoint: None,
+            checkpoints: Vec::new(),
             records_from: Seq::FIRST,
             opened_at_ms: record.at_ms,
             writer: record.writer.clone(),
@@ -105,7 +108,10 @@ impl Catalog {
             Kind::Drilled(drilled) => self.drilled(seq, at_ms, drilled),
             Kind::Expired(expired) => self.expire(seq, expired),
             Kind::Swept(swept) => self.swept(swept),
-            Kind::Checkpoint(_) => self.checkpoint = Some(link),
+            Kind::Checkpoint(_) => {
+                self.checkpoint = Some(link);
+                self.checkpoints.push((seq, lived));
+            }
         }
     }
 
@@ -221,7 +227,7 @@ impl Catalog {
         self.timelines.values_mut().find_map(|line| line.fulls.get_mut(&seq))
     }
 
-    fn expire(&mut self, seq: Seq, expired: &Expired) {
+    pub(crate) fn expire(&mut self, seq: Seq, expired: &Expired) {
         let mut files: Vec<Stored> = Vec::new();
         for line in self.timelines.values_mut() {
             for full in &expired.fulls {
@@ -245,11 +251,15 @@ impl Catalog {
             let stored = removed.list.clone();
             self.pieces.insert(seq, Piece { stored, removes: true, objects, bytes, stored_bytes });
         }
-        if let Some(before) = expired.records_before {
-            self.records_from = self.records_from.max(before);
-        }
+        let records = expired.records_before.map(|before| {
+            let gone = self.checkpoints.iter().map(|(seq, _)| *seq).filter(|seq| *seq < before).collect();
+            self.checkpoints.retain(|(seq, _)| *seq >= before);
+            let from = self.records_from;
+            self.records_from = from.max(before);
+            OldRecords { from, before, checkpoints: gone }
+        });
         let objects = expired.objects.as_ref().map(|removed| removed.list.clone());
-        self.unswept.insert(seq, Unswept { files, objects, records_before: expired.records_before });
+        self.unswept.insert(seq, Unswept { files, objects, records });
     }
 
     /// Forgets what is deleted. The list of removed objects stays as long as one of them is left.
@@ -261,7 +271,7 @@ impl Catalog {
             self.names.remove(&file.path);
         }
         rest.files.retain(|file| !gone(file));
-        rest.records_before = None;
+        rest.records = None;
         if !left.iter().any(|path| path.as_str().starts_with(OBJECTS)) {
             rest.objects = None;
         }

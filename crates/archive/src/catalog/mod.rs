@@ -38,6 +38,8 @@ pub struct Catalog {
     pub(crate) head_at_ms: UnixMillis,
     pub(crate) lived: LivedMillis,
     pub(crate) checkpoint: Option<Link>,
+    /// All checkpoints whose files are there, with the archive's age at each.
+    pub(crate) checkpoints: Vec<(Seq, LivedMillis)>,
     /// Records between the first and this one may be gone.
     pub(crate) records_from: Seq,
     pub(crate) opened_at_ms: UnixMillis,
@@ -185,8 +187,30 @@ pub struct Unswept {
     pub files: Vec<Stored>,
     /// A list of objects to delete.
     pub objects: Option<Stored>,
-    /// Records to delete: those after the first and before this one.
-    pub records_before: Option<Seq>,
+    /// Records to delete.
+    pub records: Option<OldRecords>,
+}
+
+/// Records that a later checkpoint holds, and older checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldRecords {
+    /// The first of them; the archive's first record stays even so.
+    pub from: Seq,
+    /// The first that stays.
+    pub before: Seq,
+    /// Records whose checkpoint files go.
+    pub checkpoints: Vec<Seq>,
+}
+
+impl Unswept {
+    /// The names to delete; those of removed objects stand in the list [`Unswept::objects`] besides.
+    pub fn names(&self) -> impl Iterator<Item = StoredPath> {
+        let records = self.records.iter().flat_map(|old| {
+            let records = (old.from.0.max(2)..old.before.0).map(|seq| names::record(Seq(seq)));
+            records.chain(old.checkpoints.iter().map(|seq| names::checkpoint(*seq)))
+        });
+        self.files.iter().map(|file| file.path.clone()).chain(records)
+    }
 }
 
 /// Something that happened, with its place and time.
@@ -375,6 +399,14 @@ impl Catalog {
     /// The newest checkpoint.
     pub fn checkpoint(&self) -> Option<Link> {
         self.checkpoint
+    }
+    /// All checkpoints that are kept, with the archive's age at each.
+    pub fn checkpoints(&self) -> &[(Seq, LivedMillis)] {
+        &self.checkpoints
+    }
+    /// The first record that is kept, besides the very first.
+    pub fn records_from(&self) -> Seq {
+        self.records_from
     }
     /// When the archive was opened.
     pub fn opened_at_ms(&self) -> UnixMillis {

@@ -187,7 +187,7 @@ impl Archive {
                     assert!(!names.is_empty());
                     names.iter().for_each(|name| load.give(name, self.files.get(name.as_str()).cloned()));
                 }
-                Step::Done(reading) => return reading,
+                Step::Done(reading) => return *reading,
             }
         }
         panic!("the loader does not come to an end");
