@@ -40,8 +40,6 @@ pub struct Catalog {
     pub clock_ms: Option<u64>,
     /// What is not understood.
     pub troubles: Vec<Trouble>,
-    /// What kind of queue the positions are of, where they tell.
-    pub queue: Option<QueueKind>,
 }
 
 /// A collection.
@@ -67,6 +65,8 @@ pub struct Collection {
     pub indexes: BTreeMap<IndexId, Index>,
     /// Whether it is loaded.
     pub loaded: bool,
+    /// How long its rows live, in seconds, where they expire.
+    pub ttl_secs: Option<u64>,
 }
 
 /// How far a collection is in its life.
@@ -138,6 +138,8 @@ pub struct Checkpoint {
     pub at: HybridTs,
     /// Its place in the queue.
     pub position: Vec<u8>,
+    /// What kind of queue that is a place of.
+    pub queue: Option<QueueKind>,
 }
 
 /// An import that is neither done nor failed.
@@ -176,6 +178,15 @@ impl Catalog {
         }
         catalog.take_imports(jobs, tasks);
         catalog
+    }
+
+    /// What kind of queue Milvus runs on, as most of its checkpoints tell; none: it has none yet.
+    pub fn queue(&self) -> Option<QueueKind> {
+        let mut votes: BTreeMap<QueueKind, usize> = BTreeMap::new();
+        for kind in self.checkpoints.values().filter_map(|checkpoint| checkpoint.queue) {
+            *votes.entry(kind).or_default() += 1;
+        }
+        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(kind, _)| kind)
     }
 
     /// A collection's name with its database, for a person.
@@ -225,8 +236,8 @@ impl Catalog {
                 self.segment(path).add(kind, field, &logs);
             }
             (Key::ChannelCheckpoint(channel), Value::Position(position)) => {
-                self.queue = self.queue.or_else(|| QueueKind::of(&position));
-                let checkpoint = Checkpoint { at: HybridTs(position.timestamp), position: position.msg_id };
+                let queue = QueueKind::of(&position);
+                let checkpoint = Checkpoint { at: HybridTs(position.timestamp), position: position.msg_id, queue };
                 self.checkpoints.insert(channel, checkpoint);
             }
             (Key::CompactionTask(_, _, plan), Value::CompactionTask(task)) => {
@@ -254,6 +265,8 @@ impl Catalog {
         };
         collection.created = HybridTs(info.create_time);
         collection.channels = info.virtual_channel_names;
+        let ttl = info.properties.iter().find(|property| property.key == "collection.ttl.seconds");
+        collection.ttl_secs = ttl.and_then(|property| property.value.parse().ok()).filter(|secs| *secs > 0);
         for field in info.schema.into_iter().flat_map(|schema| schema.fields) {
             collection.fields.entry(FieldId(field.field_id)).or_insert(field.name);
         }

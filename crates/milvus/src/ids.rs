@@ -51,6 +51,15 @@ pub struct SegmentPath {
     pub segment: SegmentId,
 }
 
+impl SegmentPath {
+    /// Not after any other: where a range begins.
+    pub const MIN: SegmentPath = SegmentPath {
+        collection: CollectionId(i64::MIN),
+        partition: PartitionId(i64::MIN),
+        segment: SegmentId(i64::MIN),
+    };
+}
+
 impl fmt::Display for SegmentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.collection, self.partition, self.segment)

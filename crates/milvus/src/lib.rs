@@ -12,6 +12,8 @@
 //! Values in, values out: no network, no clock, and nothing here deletes anything.
 
 pub mod catalog;
+pub mod coherence;
+pub mod description;
 pub mod ids;
 pub mod key;
 pub mod layout;
@@ -20,17 +22,21 @@ pub mod object;
 pub mod queue;
 pub mod references;
 pub mod roots;
+mod time;
+pub mod transform;
 pub mod value;
-#[cfg_attr(not(test), expect(dead_code, reason = "the transforms come next"))]
 mod wire;
 
 pub use catalog::Catalog;
+pub use coherence::{Coherence, Verdict};
+pub use description::Description;
 pub use key::{Key, LogKind, UnknownKey};
 pub use layout::{Generation, Layout, Refusal};
 pub use object::{ObjectClass, ObjectName, ObjectRoot};
 pub use queue::QueueKind;
 pub use references::{Change, Need, ObjectRef, References};
 pub use roots::Roots;
+pub use transform::{Transform, TransformReport};
 pub use value::{BadValue, Value};
 
 /// The messages in values, with the fields that a backup reads.

@@ -8,3 +8,6 @@ pub(crate) const UNKNOWN_KEYS_NAMED_MAX: usize = 20;
 
 /// Deepest nesting that the editor of values follows. Milvus's own values need four.
 pub(crate) const WIRE_DEPTH_MAX: usize = 8;
+
+/// How many findings of one kind a report names, the rest is counted: a report is read by a person.
+pub(crate) const FINDINGS_NAMED_MAX: usize = 100;

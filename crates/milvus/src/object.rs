@@ -41,11 +41,11 @@ impl ObjectRoot {
         self.local.is_some()
     }
 
-    /// How a path is written in a value: with the folder, where there is one.
-    pub(crate) fn as_written(&self, path: &str) -> String {
+    /// How Milvus writes the path of an object below this root into a value.
+    pub(crate) fn written(&self, below: &str) -> String {
         match &self.local {
-            Some(local) => format!("/{local}/{path}"),
-            None => path.to_owned(),
+            Some(local) => format!("/{local}/{below}"),
+            None => format!("{}{below}", self.prefix()),
         }
     }
 

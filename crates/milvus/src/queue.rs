@@ -7,12 +7,13 @@
 //! | pulsar | protobuf: ledger, entry, partition, index in a batch | "earliest": ledger and entry -1 |
 //! | woodpecker | protobuf: segment, entry | segment 0, entry 0 |
 
+use prost::Message;
 use serde::Serialize;
 
 use crate::proto;
 
 /// The queues that Milvus runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
     /// Inside a standalone Milvus, in its folder.
@@ -30,6 +31,8 @@ const ROCKSMQ_ID_MIN: u64 = 1 << 56;
 
 impl QueueKind {
     /// The kind of queue that a position is of: told by newer values, and by the form of the id in older ones.
+    ///
+    /// One position may mislead by chance: an id of rocksmq can look like one of pulsar. So ask several.
     pub(crate) fn of(position: &proto::MsgPosition) -> Option<QueueKind> {
         match position.wal_name {
             1 => return Some(QueueKind::RocksMq),
@@ -38,7 +41,12 @@ impl QueueKind {
             4 => return Some(QueueKind::Woodpecker),
             _ => {}
         }
-        match <[u8; 8]>::try_from(&*position.msg_id) {
+        let id = &*position.msg_id;
+        match <[u8; 8]>::try_from(id) {
+            _ if id.is_empty() => None,
+            _ if proto::PulsarId::decode(id).is_ok_and(|read| read.ledger.is_some() && read.entry.is_some()) => {
+                Some(QueueKind::Pulsar)
+            }
             Ok(id) if u64::from_le_bytes(id) >= ROCKSMQ_ID_MIN => Some(QueueKind::RocksMq),
             Ok(_) => Some(QueueKind::Kafka),
             Err(_) => None,

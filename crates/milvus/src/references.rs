@@ -443,7 +443,7 @@ fn of_segment(path: SegmentPath, segment: &proto::SegmentInfo, at: &ObjectRoot) 
 fn of_logs(kind: LogKind, path: SegmentPath, logs: &proto::FieldBinlog, at: &ObjectRoot) -> Named {
     let field = if kind == LogKind::Delta { FieldId(0) } else { FieldId(logs.field_id) };
     let one = |log: &proto::Binlog| {
-        let size = u64::try_from(log.log_size).ok().filter(|size| *size > 0);
+        let size = u64::try_from(log.log_size).ok().filter(|size| *size > 0 && is_length(kind, logs, log));
         let name = match (log.log_path.as_str(), log.log_id) {
             ("", 0) => return Err("a log without id and path".to_owned()),
             ("", id) => ObjectName::Log(kind, path, field, LogId(id)),
@@ -452,6 +452,18 @@ fn of_logs(kind: LogKind, path: SegmentPath, logs: &proto::FieldBinlog, at: &Obj
         Ok((name, size))
     };
     logs.binlogs.iter().map(one).collect()
+}
+
+/// Whether `log_size` is the length of the object, as far as can be told.
+///
+/// Milvus 2.3 writes the size in memory there for the insert logs that it flushes (and the length for those that it
+/// compacts). Newer ones have a field of its own for the size in memory; where both are equal, the length was not known
+/// when it was written. For groups of columns (storage version 2) it differs from release to release.
+fn is_length(kind: LogKind, logs: &proto::FieldBinlog, log: &proto::Binlog) -> bool {
+    match log.memory_size {
+        0 => kind != LogKind::Insert,
+        in_memory => in_memory != log.log_size && logs.child_fields.is_empty(),
+    }
 }
 
 fn of_index(path: SegmentPath, build: BuildId, index: &proto::SegmentIndex) -> Named {

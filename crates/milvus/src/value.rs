@@ -132,12 +132,17 @@ pub(crate) fn bad(key: &Key, value: &[u8], why: String) -> BadValue {
 }
 
 fn is_root_coord(key: &Key) -> bool {
-    match key {
-        Key::History(..) => true,
-        Key::Database(_) | Key::Collection(..) | Key::Partition(..) | Key::Field(..) | Key::StructField(..) => true,
-        Key::Function(..) | Key::Alias(..) => true,
-        _ => false,
-    }
+    matches!(
+        key,
+        Key::History(..)
+            | Key::Database(_)
+            | Key::Collection(..)
+            | Key::Partition(..)
+            | Key::Field(..)
+            | Key::StructField(..)
+            | Key::Function(..)
+            | Key::Alias(..)
+    )
 }
 
 /// States of a segment.
