@@ -14,11 +14,15 @@ pub mod ids;
 pub mod index;
 pub mod limits;
 pub mod load;
+pub mod merge;
 pub mod names;
 pub mod record;
 pub mod resolve;
+pub mod restore;
 pub mod retention;
 pub mod spans;
+pub mod verify;
+pub mod view;
 
 pub use self::{
     catalog::{Catalog, Damage, Draft, Fault, Reading, Refused, Start, Timeline, Unreadable},

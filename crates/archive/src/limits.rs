@@ -32,3 +32,12 @@ pub const REMEMBERED_MAX: usize = 32;
 /// Longest time that one silence between two records adds to the archive's age. A clock that jumps a year ahead ages
 /// nothing by more than this; a shorter bound would make archives with rare fulls age too slowly.
 pub const SILENCE_MAX: LivedMillis = LivedMillis(2 * 24 * 3600 * 1000);
+
+/// Milliseconds; pieces of tail of one such span become one: a week of tail is then about a thousand files.
+pub const MERGE_SPAN_MS: i64 = 10 * 60 * 1000;
+
+/// Plain bytes; a merged piece is not larger, so that a restore can hold one in memory.
+pub const MERGE_BYTES_MAX: u64 = 64 << 20;
+
+/// Pieces of the index beyond which it should be merged: each is a file to fetch before anything can be mirrored.
+pub const INDEX_PIECES_MAX: usize = 64;

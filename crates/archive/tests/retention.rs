@@ -1,6 +1,8 @@
 //! Retention over random histories whose clocks jump: what must stay stays, what goes is gone wholly, and a run that is
 //! killed between any two deletions is finished by the next. `EYRIE_LONG=1` makes 100,000 histories instead of a few.
 
+#![allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
+
 mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -381,7 +381,7 @@ impl Catalog {
 
     /// Whether enough records have gathered since the newest checkpoint.
     pub fn checkpoint_due(&self) -> bool {
-        self.head.seq.0 - self.checkpoint.map_or(0, |link| link.seq.0) >= CHECKPOINT_EVERY
+        self.head.seq.0.saturating_sub(self.checkpoint.map_or(0, |link| link.seq.0)) >= CHECKPOINT_EVERY
     }
 
     /// The archive.

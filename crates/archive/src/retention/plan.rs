@@ -235,7 +235,7 @@ impl ExpirePlan {
 
     /// Bytes that go.
     pub fn bytes(&self) -> u64 {
-        self.items.iter().filter(|item| item.fate.goes()).map(|item| item.bytes).sum()
+        self.items.iter().filter(|item| item.fate.goes()).map(|item| item.bytes).fold(0, u64::saturating_add)
     }
 
     /// What the catalogue is told, before anything is deleted. Objects come from [`super::plan_objects`].
@@ -447,7 +447,7 @@ impl Judge<'_> {
             } else {
                 Fate::Removed(WhyGone::Superseded)
             };
-            let bytes = old.files.iter().map(|file| file.len).sum();
+            let bytes = old.files.iter().map(|file| file.len).fold(0, u64::saturating_add);
             (by, Item { thing: Thing::Superseded { by, files: old.files.len() }, bytes, age_ms, fate })
         });
         judged.collect()
