@@ -47,7 +47,7 @@ pub enum Key {
     GranteeId(String, String),
     /// `root-coord/privilege-group/…` (2.5)
     PrivilegeGroup(String),
-    /// `root-coord/file_resource/…` (2.6)
+    /// `root-coord/file_resource…` (2.6): what follows `root-coord/`.
     FileResource(String),
     /// `snapshots/…_ts…`: an earlier value of a key of the root coordinator.
     History(Box<Key>, HybridTs),
@@ -99,6 +99,8 @@ pub enum Key {
     LoadTarget(CollectionId),
     /// `queryCoord-collectionMeta/…`, of Milvus 2.1 and older.
     OldCollectionLoad(CollectionId),
+    /// `queryCoord-ReplicaMeta/…`, of Milvus 2.1 and older.
+    OldReplica(i64),
 
     /// `session/id`: the counter that gives server ids. Not a session.
     SessionCounter,
@@ -116,6 +118,8 @@ pub enum Key {
 
     /// `kv/…/timestamp`: the clock, or an id allocator's; 8 bytes, big endian, nanoseconds.
     Clock(String),
+    /// Any other key of `kv/`: no class of it names objects, a restore keeps it.
+    OtherKv(String),
     /// `config/…`: a setting changed while running.
     Config(String),
     /// A key of woodpecker, the message queue in etcd and object storage (2.6).
@@ -239,7 +243,7 @@ impl Key {
         let (part, rest) = roots.split(text).ok_or_else(|| unknown("not below this Milvus's roots"))?;
         let read = match part {
             Part::Meta => meta(rest),
-            Part::Kv => clock(rest),
+            Part::Kv => Some(kv(rest)),
             Part::Config => Some(Key::Config(rest.to_owned())),
             Part::Woodpecker => Some(Key::Woodpecker(rest.to_owned())),
         };
@@ -249,7 +253,7 @@ impl Key {
     /// The key as it stands in etcd, for the Milvus at `roots`.
     pub fn print(&self, roots: &Roots) -> String {
         let part = match self {
-            Key::Clock(_) => Part::Kv,
+            Key::Clock(_) | Key::OtherKv(_) => Part::Kv,
             Key::Config(_) => Part::Config,
             Key::Woodpecker(_) => Part::Woodpecker,
             _ => Part::Meta,
@@ -295,7 +299,7 @@ impl Key {
             Key::SegmentIndex(..) => "index of a segment",
             Key::ChannelWatch(..) => "channel watch",
             Key::CollectionLoad(_) | Key::PartitionLoad(..) | Key::OldCollectionLoad(_) => "load state",
-            Key::Replica(..) => "replica",
+            Key::Replica(..) | Key::OldReplica(_) => "replica",
             Key::ResourceGroup(_) => "resource group",
             Key::LoadTarget(_) => "load target",
             Key::SessionCounter => "session counter",
@@ -305,6 +309,7 @@ impl Key {
             Key::StreamingCoord(..) => "streaming coordinator",
             Key::Wal(..) => "streaming log",
             Key::Clock(_) => "clock",
+            Key::OtherKv(_) => "other of kv",
             Key::Config(_) => "setting",
             Key::Woodpecker(_) => "woodpecker",
         }
@@ -333,7 +338,7 @@ impl fmt::Display for Key {
             }
             Key::GranteeId(id, privilege) => write!(f, "root-coord/credential/grantee-id/{id}/{privilege}"),
             Key::PrivilegeGroup(name) => write!(f, "root-coord/privilege-group/{name}"),
-            Key::FileResource(rest) => write!(f, "root-coord/file_resource/{rest}"),
+            Key::FileResource(rest) => write!(f, "root-coord/{rest}"),
             Key::History(key, at) => write!(f, "snapshots/{key}_ts{}", at.0),
             Key::Segment(s) => write!(f, "datacoord-meta/s/{s}"),
             Key::Logs(kind, s, field) => write!(f, "datacoord-meta/{}/{s}/{field}", kind.in_keys()),
@@ -364,13 +369,14 @@ impl fmt::Display for Key {
             Key::ResourceGroup(name) => write!(f, "queryCoord-ResourceGroup/{name}"),
             Key::LoadTarget(c) => write!(f, "queryCoord-Collection-Target/{c}"),
             Key::OldCollectionLoad(c) => write!(f, "queryCoord-collectionMeta/{c}"),
+            Key::OldReplica(replica) => write!(f, "queryCoord-ReplicaMeta/{replica}"),
             Key::SessionCounter => f.write_str("session/id"),
             Key::Session(role) => write!(f, "session/{role}"),
             Key::Pchannel(name) => write!(f, "streamingcoord-meta/pchannel/{name}"),
             Key::BroadcastTask(id) => write!(f, "streamingcoord-meta/broadcast-task/{id}"),
             Key::StreamingCoord(class, rest) => write!(f, "streamingcoord-meta/{}{rest}", class.in_keys()),
             Key::Wal(channel, of) => write!(f, "streamingnode-meta/wal/{channel}/{of}"),
-            Key::Clock(rest) | Key::Config(rest) | Key::Woodpecker(rest) => f.write_str(rest),
+            Key::Clock(rest) | Key::OtherKv(rest) | Key::Config(rest) | Key::Woodpecker(rest) => f.write_str(rest),
         }
     }
 }
@@ -409,6 +415,7 @@ fn meta(key: &str) -> Option<Key> {
         ("queryCoord-ResourceGroup", [name]) => Some(Key::ResourceGroup(text(name))),
         ("queryCoord-Collection-Target", [c]) => Some(Key::LoadTarget(CollectionId(n(c)?))),
         ("queryCoord-collectionMeta", [c]) => Some(Key::OldCollectionLoad(CollectionId(n(c)?))),
+        ("queryCoord-ReplicaMeta", [replica]) => Some(Key::OldReplica(n(replica)?)),
         ("session", ["id"]) => Some(Key::SessionCounter),
         ("session", [_, ..]) => Some(Key::Session(rest.to_owned())),
         _ => None,
@@ -434,7 +441,7 @@ fn root_coord(parts: &[&str]) -> Option<Key> {
         ["credential", "grantee-privileges", role, object, name] => Key::Grantee(text(role), text(object), text(name)),
         ["credential", "grantee-id", id, privilege] => Key::GranteeId(text(id), text(privilege)),
         ["privilege-group", name] => Key::PrivilegeGroup(text(name)),
-        ["file_resource", rest @ ..] if !rest.is_empty() => Key::FileResource(rest.join("/")),
+        [first, ..] if first.starts_with("file_resource") => Key::FileResource(parts.join("/")),
         _ => return None,
     })
 }
@@ -501,9 +508,11 @@ fn history(rest: &str) -> Option<Key> {
     Some(Key::History(Box::new(root_coord(&parts)?), HybridTs(at)))
 }
 
-fn clock(rest: &str) -> Option<Key> {
-    let (_, which) = rest.rsplit_once('/')?;
-    matches!(which, "timestamp" | "idTimestamp").then(|| Key::Clock(rest.to_owned()))
+fn kv(rest: &str) -> Key {
+    match rest.rsplit_once('/') {
+        Some((_, "timestamp" | "idTimestamp")) => Key::Clock(rest.to_owned()),
+        _ => Key::OtherKv(rest.to_owned()),
+    }
 }
 
 fn segment(c: &str, p: &str, s: &str) -> Option<SegmentPath> {

@@ -77,6 +77,9 @@ pub enum Need {
 }
 
 /// What one event changed.
+///
+/// Objects are named by their own keys, before or after the key of their segment: how much an added one is needed is as of
+/// this event, ask [`References::need`] again when it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Objects that no key named before.
