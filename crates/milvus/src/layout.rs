@@ -190,7 +190,8 @@ fn find_roots<'a>(keys: impl Iterator<Item = &'a [u8]> + Clone) -> Vec<Roots> {
         }
         roots
     });
-    let roots: Vec<Roots> = roots.collect();
+    let mut roots: Vec<Roots> = roots.collect();
+    roots.sort();
     with_woodpecker(roots, text)
 }
 
