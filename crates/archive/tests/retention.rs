@@ -18,7 +18,7 @@ use eyrie_archive::{
 };
 use kit::{Archive, hash, source};
 
-const HISTORIES: [u64; 2] = [1500, 100_000];
+const HISTORIES: [u64; 2] = [1000, 100_000];
 const STEPS: u64 = 60;
 const HOUR: i64 = 3_600_000;
 const YEAR: i64 = 365 * 24 * HOUR;
@@ -432,6 +432,7 @@ impl Chance {
             tail: self.pick(&[Period::hours(3), Period::days(1), Period::days(7)]).unwrap(),
             min_age: self.pick(&[Period::hours(1), Period::days(1)]).unwrap(),
             superseded: Period::hours(1),
+            keep_before_loss: true,
         }
     }
 }
@@ -530,4 +531,47 @@ fn a_list_computed_for_other_revisions_frees_nothing() {
     assert!(!listed.need(&[kept(12, 20)], &entry));
     assert!(listed.need(&[kept(12, 21)], &entry));
     assert!(listed.need(&[kept(12, 20), kept(30, 30)], &entry));
+}
+
+#[test]
+fn a_source_that_is_suddenly_empty_does_not_push_out_what_it_had() {
+    let mut archive = Archive::open();
+    let rich = archive.full_of(10, 5000);
+    archive.verify_last();
+    for day in 1..=200 {
+        archive.now.0 += 24 * HOUR;
+        archive.full_of(10 + day, 3);
+        archive.verify_last();
+    }
+    let fate = |policy: &Policy| {
+        let plan = plan(&archive.catalog, policy, archive.now).unwrap();
+        let of = |thing: &Thing| matches!(thing, Thing::Full { seq, .. } if *seq == rich);
+        plan.items.into_iter().find(|item| of(&item.thing)).unwrap().fate
+    };
+    assert_eq!(fate(&Policy::default()), Fate::Kept(Why::BeforeLoss));
+    assert!(fate(&Policy { keep_before_loss: false, ..Policy::default() }).goes());
+}
+
+#[test]
+fn what_the_store_refuses_to_delete_is_tried_again() {
+    let mut archive = Archive::open();
+    for day in 0..100 {
+        archive.now.0 += 24 * HOUR;
+        archive.full(10 + day);
+        archive.verify_last();
+    }
+    let plan = plan(&archive.catalog, &Policy::default(), archive.now).unwrap();
+    let expired = archive.write(Kind::Expired(plan.record()));
+    let rest = |archive: &Archive| archive.catalog.unswept().next().map(|(_, rest)| rest.names().count());
+    let count = rest(&archive).unwrap();
+    assert!(count > 10);
+    let locked = archive.catalog.unswept().next().unwrap().1.files[0].clone();
+    let left = vec![eyrie_archive::record::Left { stored: locked, why: "WORM until 2030".into() }];
+    archive.write(Kind::Swept(Swept { expired, left }));
+    assert_eq!(rest(&archive), Some(1));
+    archive.write(Kind::Swept(Swept { expired, left: Vec::new() }));
+    assert_eq!(rest(&archive), None);
+    // A full that is locked by its record is not even tried.
+    let (oldest, newest) = (archive.catalog.fulls()[0].1.seq, archive.catalog.fulls().last().unwrap().1.seq);
+    assert!(oldest < newest);
 }

@@ -14,6 +14,11 @@ use crate::{
     record::{Expired, Link, TailRange},
 };
 
+/// A source that had this many times the keys it has now has lost something.
+const LOSS_FACTOR: u64 = 10;
+/// Fewer keys than this are no loss worth a word.
+const LOSS_KEYS_MIN: u64 = 100;
+
 /// What retention would do, and why. Printing it is a dry run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExpirePlan {
@@ -118,6 +123,8 @@ pub enum Why {
     NothingVerified,
     /// No verified chain came after it.
     NoneVerifiedSince,
+    /// The source has lost most of its keys since.
+    BeforeLoss,
     /// One of the last so many.
     KeepLast,
     /// The newest of its slot.
@@ -169,6 +176,9 @@ impl fmt::Display for Why {
             Self::Newest => f.write_str("it belongs to the newest chain"),
             Self::NothingVerified => f.write_str("no chain is verified yet; run: eyrie backup verify"),
             Self::NoneVerifiedSince => f.write_str("no chain was verified since; run: eyrie backup verify"),
+            Self::BeforeLoss => f.write_str(
+                "the source has lost nine tenths of its keys since; if that is right, set keep_before_loss: false",
+            ),
             Self::KeepLast => f.write_str("it is one of the last ones"),
             Self::Rule { every, keep } => write!(f, "one every {every} is kept for {keep}"),
             Self::TailBase => f.write_str("the tail that is kept begins with it"),
@@ -299,8 +309,11 @@ impl Judge<'_> {
                 Some(_) => {}
             }
         }
-        let good = all.iter().rev().filter(|(_, full)| full.verified.is_some() && self.catalog.is_good(full));
-        good.take(self.policy.keep_last).for_each(|(_, full)| keep(full.seq, Why::KeepLast));
+        let good = || all.iter().rev().filter(|(_, full)| full.verified.is_some() && self.catalog.is_good(full));
+        if let Some(seq) = self.before_loss(&all, good().map(|(_, full)| *full)) {
+            keep(seq, Why::BeforeLoss);
+        }
+        good().take(self.policy.keep_last).for_each(|(_, full)| keep(full.seq, Why::KeepLast));
         for rule in &self.policy.fulls {
             for seq in self.slots(&all, rule.every, rule.keep) {
                 keep(seq, Why::Rule { every: rule.every, keep: rule.keep });
@@ -315,6 +328,13 @@ impl Judge<'_> {
             }
         }
         kept
+    }
+
+    /// The newest verified full that had ten times the keys of the newest full, if any.
+    fn before_loss<'a>(&self, all: &[(&Timeline, &Full)], mut good: impl Iterator<Item = &'a Full>) -> Option<Seq> {
+        let (_, newest) = all.last().filter(|_| self.policy.keep_before_loss)?;
+        let loss = newest.taken.keys.saturating_mul(LOSS_FACTOR).max(LOSS_KEYS_MIN);
+        good.find(|full| full.taken.keys >= loss).map(|full| full.seq)
     }
 
     /// The best full of each slot: a verified one before others, the newest of these. Damaged ones do not count.

@@ -117,6 +117,9 @@ pub struct Policy {
     pub min_age: Period,
     /// What a merged file stands in for is removed after this time; a reader may still be using it.
     pub superseded: Period,
+    /// When the source has suddenly lost nine tenths of its keys, the last verified full before that stays until a
+    /// person sets this to false.
+    pub keep_before_loss: bool,
 }
 
 impl Default for Policy {
@@ -132,6 +135,7 @@ impl Default for Policy {
             tail: Period::days(7),
             min_age: Period::days(1),
             superseded: Period::hours(1),
+            keep_before_loss: true,
         }
     }
 }

@@ -113,6 +113,15 @@ impl Archive {
         self.write(record)
     }
 
+    /// A full with so many keys.
+    pub(crate) fn full_of(&mut self, revision: i64, keys: u64) -> Seq {
+        let mut record = full_named(self.catalog.current().id, revision, self.now, &self.nonce());
+        if let Kind::FullTaken(full) = &mut record {
+            full.keys = keys;
+        }
+        self.write(record)
+    }
+
     pub(crate) fn cut(&mut self, first: i64, last: i64) -> Seq {
         self.cut_mirrored(first, last, None)
     }
@@ -165,6 +174,14 @@ impl Archive {
         let what = self.catalog.checkpoint_record(&bytes);
         self.files.insert(name.to_string(), bytes);
         self.write(what)
+    }
+
+    /// A checkpoint whose file is not what the catalogue would say.
+    pub(crate) fn checkpoint_forged(&mut self, state: &str) {
+        let (name, _) = self.catalog.checkpoint_file();
+        let what = self.catalog.checkpoint_record(state.as_bytes());
+        self.files.insert(name.to_string(), state.as_bytes().to_vec());
+        self.write(what);
     }
 
     /// From all records.
