@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use eyrie_state::{AlarmKind, KeyRange, Range, SortOrder, SortTarget};
+use eyrie_state::{AlarmKind, Range};
 
 use crate::config::Config;
 use crate::dispatch::Services;
@@ -46,19 +46,7 @@ impl HealthSource for Health {
             if linearizable {
                 self.0.linearize().await.map_err(|error| tonic::Status::from(error).message().to_owned())?;
             }
-            let one = Range {
-                keys: KeyRange::One("health".into()),
-                limit: 1,
-                revision: None,
-                order: SortOrder::None,
-                target: SortTarget::Key,
-                keys_only: true,
-                count_only: false,
-                min_mod_revision: 0,
-                max_mod_revision: 0,
-                min_create_revision: 0,
-                max_create_revision: 0,
-            };
+            let one = Range { limit: 1, keys_only: true, ..Range::one("health") };
             match self.0.range(&one) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(tonic::Status::from(error).message().to_owned()),

@@ -121,7 +121,7 @@ fn main() {
     println!("memory for each key      {:8.0} bytes", (resident() - before) as f64 / KEYS as f64);
     apply_all(&mut state, "put, known key", commands(KEYS / 4));
 
-    let gets: Vec<_> = (0..KEYS / 4).map(|n| one(key(n * 3))).collect();
+    let gets: Vec<_> = (0..KEYS / 4).map(|n| Range::one(key(n * 3))).collect();
     let start = Instant::now();
     for get in &gets {
         std::hint::black_box(state.plan_range(get).unwrap());
@@ -147,22 +147,6 @@ fn apply_all(state: &mut State<Void>, what: &str, commands: Vec<Bytes>) {
 
 fn per(what: &str, start: Instant, count: usize) {
     println!("{what:24} {:8.2} µs", start.elapsed().as_secs_f64() * 1e6 / count as f64);
-}
-
-fn one(key: String) -> Range {
-    Range {
-        keys: KeyRange::One(key.into()),
-        limit: 0,
-        revision: None,
-        order: SortOrder::None,
-        target: SortTarget::Key,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
 }
 
 /// A record as a state writes it, made by one.

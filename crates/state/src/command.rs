@@ -66,6 +66,30 @@ pub struct Range {
     pub max_create_revision: i64,
 }
 
+impl Range {
+    /// All pairs of these keys with their values, as of now, in the order of keys.
+    pub fn of(keys: KeyRange) -> Self {
+        Self {
+            keys,
+            limit: 0,
+            revision: None,
+            order: SortOrder::None,
+            target: SortTarget::Key,
+            keys_only: false,
+            count_only: false,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+        }
+    }
+
+    /// The pair of one key, as of now.
+    pub fn one(key: impl Into<Bytes>) -> Self {
+        Self::of(KeyRange::One(key.into()))
+    }
+}
+
 /// Stores one value under a key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Put {

@@ -298,19 +298,7 @@ impl Pair {
 }
 
 fn all() -> Range {
-    Range {
-        keys: KeyRange::From("\0".into()),
-        limit: 0,
-        revision: None,
-        order: SortOrder::None,
-        target: SortTarget::Key,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    Range::of(KeyRange::From("\0".into()))
 }
 
 /// What happens to a store.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use eyrie_api::pb;
-use eyrie_state::{KeyRange, KeyValue, Range, RangePlan, Records, Revision, SortOrder, SortTarget, TableFault};
+use eyrie_state::{KeyValue, Range, RangePlan, Records, Revision, TableFault};
 
 use super::limits::LOOKUPS_PER_LOCK_MAX;
 use crate::store::Store;
@@ -83,17 +83,5 @@ pub(super) fn before<R: Records>(
 }
 
 fn one_before(key: &Bytes, revision: Revision) -> Range {
-    Range {
-        keys: KeyRange::One(key.clone()),
-        limit: 0,
-        revision: Some(Revision(revision.0 - 1)),
-        order: SortOrder::None,
-        target: SortTarget::Key,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
-    }
+    Range { revision: Some(Revision(revision.0 - 1)), ..Range::one(key.clone()) }
 }

@@ -162,7 +162,7 @@ impl<'a> Words<'a> {
     }
 
     fn range(&mut self) -> Range {
-        let mut range = whole(self.keys());
+        let mut range = Range::of(self.keys());
         while self.more() {
             match self.next() {
                 "limit" => range.limit = self.number(),
@@ -252,23 +252,6 @@ impl<'a> Words<'a> {
             word => panic!("no such target: {word}: {}", self.line),
         };
         Compare { keys, result, target }
-    }
-}
-
-/// A read of all that is there.
-pub(crate) fn whole(keys: KeyRange) -> Range {
-    Range {
-        keys,
-        limit: 0,
-        revision: None,
-        order: SortOrder::None,
-        target: SortTarget::Key,
-        keys_only: false,
-        count_only: false,
-        min_mod_revision: 0,
-        max_mod_revision: 0,
-        min_create_revision: 0,
-        max_create_revision: 0,
     }
 }
 
