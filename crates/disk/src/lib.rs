@@ -3,6 +3,7 @@
 //! Synchronous. Keeps what it is given and finds out when bytes changed; never decides what they mean, knows no network
 //! and no async runtime.
 
+mod aside;
 pub mod atomic;
 pub mod bbolt;
 pub mod datadir;
@@ -11,3 +12,5 @@ pub mod lock;
 pub mod snapshot;
 pub mod tables;
 pub mod wal;
+
+pub use aside::step_aside;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use eyrie_disk::tables::{Options, RedbTables, TablesBuilder, View};
+use eyrie_disk::tables::{OnCommit, Options, RedbTables, TablesBuilder, View};
 use eyrie_state::{Bucket, Change, LogIndex, Position, Records, TableFault, TableOp, Tables, Term};
 use proptest::prelude::*;
 
@@ -197,6 +197,21 @@ fn a_built_file_is_the_same_as_a_grown_one() {
     builder.finish((LogIndex(7), Term(1))).unwrap();
     let built = RedbTables::open(&path, quick()).unwrap();
     assert_eq!(picture(&built.view()).unwrap(), picture(&tables.view()).unwrap());
+}
+
+#[test]
+fn every_commit_is_told_with_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let ear = heard.clone();
+    let on_commit = OnCommit::new(move |took| ear.lock().unwrap().push(took));
+    let mut tables = fresh(dir.path(), Options { on_commit, ..lazy() });
+    for i in 1..=3 {
+        tables.stage(change(i, vec![put(i as i64)])).unwrap();
+        tables.flush().unwrap();
+        let heard = heard.lock().unwrap();
+        assert!(heard.len() as u64 == i && heard.iter().all(|took| !took.is_zero()), "{heard:?}");
+    }
 }
 
 #[test]

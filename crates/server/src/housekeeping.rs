@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use eyrie_state::{Command, Refusal, Revision};
 
+use crate::chores::chore;
 use crate::config::{AutoCompaction, Config};
 use crate::errors::ServeError;
 use crate::lease;
@@ -78,7 +79,7 @@ async fn check_now_and_then(store: &Store, pause: Duration) {
         tokio::time::sleep(pause).await;
         let store = store.clone();
         // A panic of the check is reported by the hook; the next round tries again.
-        let _ = tokio::task::spawn_blocking(move || store.check_everything()).await;
+        let _ = chore("check", move || store.check_everything()).await;
     }
 }
 

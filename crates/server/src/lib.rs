@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of backup, archives or object stores.
 
+mod chores;
 mod completions;
 pub mod config;
 mod convert;

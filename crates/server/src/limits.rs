@@ -14,6 +14,8 @@ pub(crate) const APPLY_ROUNDS_WAITING_MAX: usize = 64;
 pub(crate) const COMMANDS_PER_LOCK_MAX: usize = 64;
 /// What a request may exceed `max_request_bytes` by on the wire (etcd's figure).
 pub(crate) const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+/// Defragmentations and hashes under way or waiting for one another; further ones wait their turn without a thread.
+pub(crate) const CHORES_AT_ONCE_MAX: usize = 16;
 /// Bytes of one message of a snapshot stream (etcd's figure).
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 /// The default quota: 2 GiB (etcd's figure).

@@ -243,7 +243,12 @@ impl Store {
     /// # Errors
     /// When the tables are damaged or the disk fails.
     pub fn defragment(&self) -> Result<(), eyrie_state::TableFault> {
-        self.shared.tables.defragment()
+        let (begun, disk) = (Instant::now(), &self.shared.metrics.disk);
+        disk.defrag_inflight.inc();
+        let outcome = self.shared.tables.defragment();
+        disk.defrag_inflight.dec();
+        disk.backend_defrag.observe(begun.elapsed().as_secs_f64());
+        outcome
     }
 
     /// Returns when no compaction is under way.

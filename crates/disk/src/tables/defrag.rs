@@ -25,7 +25,7 @@ use super::{
 use crate::atomic;
 
 /// A round that copied fewer records than this is followed by the last step.
-const LAST_STEP_RECORDS: u64 = 5_000;
+const LAST_STEP_RECORDS: u64 = 1_000;
 /// With more than this many rounds writes outrun the copy: the last step then takes what is left.
 const ROUNDS_MAX: u32 = 12;
 const BATCH: usize = 512;

@@ -61,6 +61,31 @@ pub struct Options {
     /// Files up to this size are checked wholly at every start, every page; it takes some 1.5 ms per MiB. Larger ones
     /// rely on the checksum of every record, and on count and sum when all are read.
     pub check_bytes_max: u64,
+    /// Told of every commit.
+    pub on_commit: OnCommit,
+}
+
+/// Hears how long each commit took, sync included, on the thread that makes them: it must not wait for anything.
+#[derive(Clone, Default)]
+pub struct OnCommit(Option<Arc<dyn Fn(Duration) + Send + Sync>>);
+
+impl OnCommit {
+    /// Calls this after every commit.
+    pub fn new(hear: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hear)))
+    }
+
+    fn tell(&self, took: Duration) {
+        if let Some(hear) = &self.0 {
+            hear(took);
+        }
+    }
+}
+
+impl fmt::Debug for OnCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "OnCommit" } else { "None" })
+    }
 }
 
 impl Default for Options {
@@ -71,6 +96,7 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             reserve_bytes: 32 << 20,
             check_bytes_max: 32 << 20,
+            on_commit: OnCommit::default(),
         }
     }
 }

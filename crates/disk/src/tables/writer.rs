@@ -353,7 +353,9 @@ impl Writer {
             (control.stalled, control.urgent, control.waiting_since) = (false, false, None);
         }
         let (frozen, base, staged) = self.freeze();
+        let begun = Instant::now();
         let (sheet, drops) = contain(&shared.path, || self.write(&base, &frozen))??;
+        shared.options.on_commit.tell(begun.elapsed());
         shared.gate.passed();
         let fresh = Base::new(base.store())?;
         if *fresh.sheet() != sheet {

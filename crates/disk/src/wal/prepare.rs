@@ -20,7 +20,7 @@ use std::{
 use rustix::fs::FallocateFlags;
 
 use super::SEGMENT_BYTES_MIN;
-use crate::atomic;
+use crate::{atomic, step_aside};
 
 const ZEROS: &[u8] = &[0; 256 * 1024];
 /// Zeros between two syncs: a large dirty backlog would delay the log's own syncs.
@@ -77,6 +77,7 @@ impl Preparer {
         self.mood.hurry.store(false, Ordering::Relaxed);
         let (path, want, mood) = (self.dir.join(NEXT), self.want, self.mood.clone());
         let spawned = thread::Builder::new().name("wal-prepare".into()).spawn(move || {
+            step_aside();
             let _ = tell.send(make(&path, want, SEGMENT_BYTES_MIN, Some(&mood)));
         });
         if let Ok(handle) = spawned {

@@ -2,16 +2,19 @@
 
 use std::io::Write;
 use std::pin::Pin;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use eyrie_api::pb;
 use eyrie_disk::snapshot::{Export, Source, hash_all};
+use eyrie_disk::step_aside;
 use eyrie_state::{Alarm, AlarmKind, Answer, Command, MemberId, Revision, Tables};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
+use crate::chores::{Breath, chore};
 use crate::convert;
 use crate::errors::ServeError;
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
@@ -93,7 +96,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
         let store = self.store.clone();
         let before = store.sizes()?;
-        let outcome = tokio::task::spawn_blocking(move || store.defragment()).await.map_err(ended)?;
+        let outcome = chore("defragment", move || store.defragment()).await?;
         outcome.map_err(ServeError::from)?;
         let after = self.store.sizes()?;
         log_info!("finished defragmenting", "bytes-before" = &before.file_bytes, "bytes-after" = &after.file_bytes);
@@ -102,7 +105,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn hash(&self, _: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         let (revision, view) = self.store.read(|state| (state.revision(), state.tables().records()));
-        let hash = tokio::task::spawn_blocking(move || hash_all(&view)).await.map_err(ended)?;
+        let hash = chore("hash", move || hash_all(&view)).await?;
         let hash = hash.map_err(ServeError::from)?;
         Ok(Response::new(pb::HashResponse { header: Some(self.store.header(revision)), hash }))
     }
@@ -112,7 +115,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let wanted = (wanted > 0).then_some(Revision(wanted));
         let (revision, plan) = self.store.read(|state| (state.revision(), state.hash_kv(wanted)));
         let plan = plan.map_err(ServeError::from)?;
-        let answer = tokio::task::spawn_blocking(move || plan.run()).await.map_err(ended)?;
+        let answer = chore("hash", move || plan.run()).await?;
         let answer = answer.map_err(ServeError::from)?;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.store.header(revision)),
@@ -124,10 +127,17 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let view = self.store.read(|state| state.tables().records());
+        let metrics = self.store.metrics().clone();
+        let breath = Breath::new(self.store.clone());
         let (to_client, messages) = mpsc::channel(SNAPSHOT_MESSAGES_WAITING_MAX);
         std::thread::Builder::new()
             .name("snapshot".into())
-            .spawn(move || send_snapshot(view, &to_client))
+            .spawn(move || {
+                let begun = Instant::now();
+                if send_snapshot(view, &to_client, breath) {
+                    metrics.disk.backend_snapshot.observe(begun.elapsed().as_secs_f64());
+                }
+            })
             .map_err(|error| Status::resource_exhausted(format!("etcdserver: can't start a snapshot: {error}")))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
     }
@@ -197,15 +207,22 @@ fn minor(version: &str) -> Option<(u64, u64)> {
     Some((major, minor))
 }
 
-fn send_snapshot(view: impl Source, to_client: &mpsc::Sender<Result<pb::SnapshotResponse, Status>>) {
+/// Returns whether the client has all of it.
+fn send_snapshot(
+    view: impl Source,
+    to_client: &mpsc::Sender<Result<pb::SnapshotResponse, Status>>,
+    breath: Breath,
+) -> bool {
+    step_aside();
     let result = Export::plan(view).map_err(|fault| fault.to_string()).and_then(|export| {
-        let out = Chunks { to_client, buffer: BytesMut::new(), remaining: export.len() };
+        let out = Chunks { to_client, buffer: BytesMut::new(), remaining: export.len(), breath };
         export.write_to(out).map_err(|fault| fault.to_string())?.finish().map_err(|error| error.to_string())
     });
-    if let Err(why) = result {
+    if let Err(why) = &result {
         // Without its hash the snapshot is not one; the client sees an error instead of an end.
         let _ = to_client.blocking_send(Err(Status::data_loss(format!("etcdserver: snapshot failed: {why}"))));
     }
+    result.is_ok()
 }
 
 /// Cuts a snapshot into messages. The hash at its end travels in a message of its own, as upstream sends it.
@@ -214,6 +231,7 @@ struct Chunks<'a> {
     buffer: BytesMut,
     /// Bytes that are not sent yet, the hash included.
     remaining: u64,
+    breath: Breath,
 }
 
 const HASH_LEN: u64 = 32;
@@ -224,7 +242,9 @@ impl Chunks<'_> {
         // Upstream counts the database only: 0 remains when the hash follows.
         let remaining_bytes = self.remaining.saturating_sub(HASH_LEN);
         let message = pb::SnapshotResponse { remaining_bytes, blob, ..Default::default() };
-        self.to_client.blocking_send(Ok(message)).map_err(|_| std::io::Error::other("the client went away"))
+        self.to_client.blocking_send(Ok(message)).map_err(|_| std::io::Error::other("the client went away"))?;
+        self.breath.worked(SNAPSHOT_CHUNK_BYTES);
+        Ok(())
     }
 
     /// What the next message may hold: never bytes of both database and hash.
@@ -262,8 +282,4 @@ impl Write for Chunks<'_> {
 
 fn to_signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-fn ended(_: tokio::task::JoinError) -> Status {
-    Status::internal("etcdserver: the work ended on a bug of this program")
 }

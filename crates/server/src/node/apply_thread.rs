@@ -45,6 +45,7 @@ impl ApplyThread {
     /// [`Fatal`] when an entry can't be read or the tables can't be trusted: the member must stop.
     pub(crate) fn run(self) -> Result<(), Fatal> {
         let mut next_step = self.compaction_pending().then(Instant::now);
+        let mut next_give_back = Instant::now();
         loop {
             let patience = next_step.map_or(GIVE_BACK_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
             match self.committed.recv_timeout(patience) {
@@ -54,7 +55,14 @@ impl ApplyThread {
                         next_step = Some(Instant::now());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => (self.give_back_memory)(),
+                Err(RecvTimeoutError::Timeout) => {
+                    // Not at every pause of a compaction: it takes as long as a step of it.
+                    let now = Instant::now();
+                    if now >= next_give_back {
+                        (self.give_back_memory)();
+                        next_give_back = now + GIVE_BACK_INTERVAL;
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if next_step.is_some_and(|at| at <= Instant::now()) {

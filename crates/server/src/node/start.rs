@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use eyrie_disk::datadir::{self, DataDir, Kind};
-use eyrie_disk::tables::{Options, RedbTables};
+use eyrie_disk::tables::{OnCommit, Options, RedbTables};
 use eyrie_disk::wal::{Recovered, Wal, WalMeta, WalOptions};
 use eyrie_raft::{Entry, Group, LogStart, Membership, Pace};
 use eyrie_state::{Bucket, Change, Lease, Member, State, TableOp, Tables, member_json, member_key};
@@ -58,7 +58,11 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
             "why" = why
         );
     }
-    let tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
+    let metrics = Arc::new(Metrics::new(config.extensive_metrics));
+    let heard = metrics.clone();
+    let on_commit = OnCommit::new(move |took| heard.disk.backend_commit.observe(took.as_secs_f64()));
+    let options = Options { on_commit, ..table_options(config) };
+    let tables = RedbTables::open(&dir.tables_path(), options).map_err(Fatal::tables)?;
     let handle = tables.handle();
     if config.initial_corrupt_check {
         handle.view().full_scan(&mut |_, _, _| true).map_err(Fatal::tables)?;
@@ -100,7 +104,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         disk_full: DiskFull::default(),
         tables_full: DiskFull::default(),
         lessor,
-        metrics: Arc::new(Metrics::new(config.extensive_metrics)),
+        metrics,
         damage_said: AtomicBool::new(false),
         applied_moved: Notify::new(),
         compaction_done: Notify::new(),
