@@ -60,14 +60,14 @@ pub(crate) struct Scale {
 /// What the figures on the page are made with.
 pub(crate) const FULL: Scale = Scale {
     keys: 1_000_000,
-    range_time: Duration::from_secs(10),
+    range_time: Duration::from_secs(5),
     memory_calm: Duration::from_secs(5),
-    latency_time: Duration::from_secs(30),
+    latency_time: Duration::from_secs(15),
     watched_puts: 10_000,
     watch_connections: 10,
     revisions: 500_000,
     housekeeping_rate: 1_000,
-    idle_time: Duration::from_secs(15),
+    idle_time: Duration::from_secs(10),
 };
 
 /// Enough to see that everything works.
@@ -105,17 +105,19 @@ impl Bench<'_> {
     /// # Errors
     /// When the side breaks or loses something: then there is nothing to compare.
     pub(crate) fn round(&self, side: &Side, results: &mut Results) -> Result<()> {
-        if ["put", "range", "memory", "start", "snapshot"].iter().any(|case| self.wants(case)) {
-            self.journey(side, results).with_context(|| format!("{}: the journey with many keys", side.name))?;
-        }
-        if self.wants("latency") {
-            self.latency(side, results).with_context(|| format!("{}: case latency", side.name))?;
-        }
-        if self.wants("watch") {
-            self.watch(side, results).with_context(|| format!("{}: case watch", side.name))?;
-        }
-        if self.wants("housekeeping") {
-            self.housekeeping(side, results).with_context(|| format!("{}: case housekeeping", side.name))?;
+        type Case<'a> = fn(&Bench<'a>, &Side, &mut Results) -> Result<()>;
+        let parts: [(&str, &[&str], Case<'_>); 4] = [
+            ("the journey with many keys", &["put", "range", "memory", "start", "snapshot"], Bench::journey),
+            ("latency", &["latency"], Bench::latency),
+            ("watch", &["watch"], Bench::watch),
+            ("housekeeping", &["housekeeping"], Bench::housekeeping),
+        ];
+        for (name, cases, run) in parts {
+            if cases.iter().any(|case| self.wants(case)) {
+                let begin = Instant::now();
+                run(self, side, results).with_context(|| format!("{}: {name}", side.name))?;
+                eprintln!("    {}  {name} took {:.0} s", side.name, begin.elapsed().as_secs_f64());
+            }
         }
         Ok(())
     }
