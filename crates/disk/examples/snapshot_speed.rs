@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use eyrie_disk::datadir::Identity;
-use eyrie_disk::snapshot::{Export, RestoreTarget, SnapshotFile, restore};
+use eyrie_disk::snapshot::{Export, RestoreTarget, SnapshotFile, restore_unproven};
 use eyrie_disk::tables::{Options, RedbTables, TablesBuilder};
 use eyrie_state::{ClusterId, LogIndex, Member, MemberId, Position, Term};
 
@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn restored(file: &Path, data_dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
-    let file = SnapshotFile::open_for_restore(file, false)?;
-    println!("checked after {:?}", begun.elapsed());
+    let file = SnapshotFile::open_unproven(file, false)?;
+    println!("opened after {:?}", begun.elapsed());
     let member = Member {
         id: MemberId(1),
         name: "default".into(),
@@ -32,8 +32,10 @@ fn restored(file: &Path, data_dir: &Path) -> Result<(), Box<dyn std::error::Erro
         learner: false,
     };
     let identity = Identity { cluster: ClusterId(1), member: member.id, name: "default".into() };
-    let restored =
-        restore(&file, RestoreTarget { data_dir, wal_dir: None, identity, members: vec![member], bump_revision: 0 })?;
+    let restored = restore_unproven(
+        file,
+        RestoreTarget { data_dir, wal_dir: None, identity, members: vec![member], bump_revision: 0 },
+    )?;
     println!("restored {} records after {:?}", restored.records, begun.elapsed());
     Ok(())
 }

@@ -5,9 +5,14 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 /// Mode of every directory made here.
 pub const DIR_MODE: u32 = 0o700;
@@ -79,6 +84,23 @@ pub fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(FILE_MODE).open(path)
 }
 
+/// Opens a new, empty file without a name in this directory: gone with its last handle, unless [`name`] is called.
+/// `None` where the file system has no such files.
+pub fn create_unnamed(dir: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::from_raw_mode(FILE_MODE)).ok().map(File::from)
+}
+
+/// Gives a file that has none its name, durably. The name must be free, and on the file's own file system.
+///
+/// # Errors
+/// The system's error.
+pub fn name(file: &File, path: &Path) -> io::Result<()> {
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, &handle, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    sync_dir(parent_of(path))
+}
+
 /// Makes the names inside a directory durable.
 ///
 /// # Errors
@@ -117,6 +139,22 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, FILE_MODE);
+    }
+
+    #[test]
+    fn a_file_without_a_name_gets_one_or_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(file) = create_unnamed(dir.path()) else { return };
+        std::io::Write::write_all(&mut &file, b"content").unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let path = dir.path().join("a");
+        name(&file, &path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, FILE_MODE);
+        let other = create_unnamed(dir.path()).unwrap();
+        assert_eq!(name(&other, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        drop(other);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -167,13 +167,17 @@ impl DataDir {
         Self::begin(path, wal_dir, identity, true)
     }
 
+    /// Whether [`DataDir::create_for_restore`] would begin here, as far as can be told without changing anything.
+    ///
+    /// # Errors
+    /// As for [`DataDir::create`].
+    pub fn may_restore(path: &Path, wal_dir: Option<&Path>) -> Result<(), DirError> {
+        may_begin(path, wal_dir, true)
+    }
+
     fn begin(path: &Path, wal_dir: Option<&Path>, identity: Identity, restore: bool) -> Result<Self, DirError> {
         let unfinished = |kind: &Kind| *kind == Kind::Unfinished || (restore && *kind == Kind::UnfinishedRestore);
-        match inspect(path, wal_dir)? {
-            Kind::Absent | Kind::Empty => {}
-            kind if unfinished(&kind) => {}
-            other => return Err(refusal(path, &other)),
-        }
+        may_begin(path, wal_dir, restore)?;
         atomic::create_dir(path).map_err(at("create", path))?;
         let lock = acquire(path)?;
         // Asked again under the lock: another process may have finished meanwhile.
@@ -267,6 +271,15 @@ impl DataDir {
         })?;
         let page = format!("{FIRST_WORD} {VERSION} {:08x}\n{json}\n", crc32c::crc32c(json.as_bytes()));
         atomic::write(&file, page.as_bytes()).map_err(at("write", &file))
+    }
+}
+
+/// Whether a new store may begin in this place.
+fn may_begin(path: &Path, wal_dir: Option<&Path>, restore: bool) -> Result<(), DirError> {
+    match inspect(path, wal_dir)? {
+        Kind::Absent | Kind::Empty | Kind::Unfinished => Ok(()),
+        Kind::UnfinishedRestore if restore => Ok(()),
+        other => Err(refusal(path, &other)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use eyrie_disk::datadir::{DataDir, Identity, Kind};
-use eyrie_disk::snapshot::{Export, LayFault, RestoreTarget, SnapshotFault, SnapshotFile, restore};
+use eyrie_disk::snapshot::{Export, LayFault, RestoreTarget, SnapshotFault, SnapshotFile, restore, restore_unproven};
 use eyrie_disk::tables::{Options, RedbTables};
 use eyrie_disk::wal::{Wal, WalMeta, WalOptions};
 use eyrie_state::{ClusterId, LeaseId, Member, MemberId, Revision, State};
@@ -87,6 +87,53 @@ fn an_upstream_snapshot_is_served_equal() {
     assert!(etcd.ctl(&["user", "list"]).contains("root"));
     let lease = format!("{:x}", lease.id.0);
     assert_eq!(etcd.ctl(&["lease", "timetolive", &lease, "--keys"]).matches("k1").count(), 8);
+}
+
+#[test]
+fn a_restore_that_proves_the_file_meanwhile_gives_the_same_or_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (saved, hash, compacted) = upstream_snapshot(dir.path());
+    let data = dir.path().join("new/data");
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let good = std::fs::read(&saved).unwrap();
+    let path = dir.path().join("bad.db");
+    std::fs::write(&path, &good).unwrap();
+    let before = names();
+    let bad = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let (mut opened, mut flips) = (0, 0);
+    for (at, byte) in (0u64..).zip(&good).step_by(good.len() / 150) {
+        bad.write_all_at(&[byte ^ 1 << (at % 8)], at).unwrap();
+        flips += 1;
+        match SnapshotFile::open_unproven(&path, false) {
+            Err(SnapshotFault::Hash { .. } | SnapshotFault::Structure(_)) => {}
+            Err(other) => panic!("byte {at}: {other:?}"),
+            Ok(file) => {
+                opened += 1;
+                let fault = restore_unproven(file, target(&data, 0)).unwrap_err();
+                assert!(matches!(fault, LayFault::Snapshot(SnapshotFault::Hash { .. })), "byte {at}: {fault}");
+            }
+        }
+        assert_eq!(names(), before, "byte {at} left something behind");
+        bad.write_all_at(&[*byte], at).unwrap();
+    }
+    assert!(opened > flips / 4, "{opened} of {flips} flips were found by the hash alone");
+
+    let file = SnapshotFile::open_unproven(&saved, false).unwrap();
+    assert!(matches!(restore_unproven(file, target(&dir.path().join("upstream"), 0)), Err(LayFault::Dir(_))));
+    let file = SnapshotFile::open_unproven(&saved, false).unwrap();
+    let restored = restore_unproven(file, target(&data, 0)).unwrap();
+    let other = dir.path().join("other");
+    assert_eq!(restored, restore(&SnapshotFile::open(&saved, false).unwrap(), target(&other, 0)).unwrap());
+    let (state, other) = (open(&data), open(&other));
+    let answer = state.hash_kv(None).unwrap().run().unwrap();
+    assert_eq!((answer.hash, answer.compact_revision), (hash, compacted));
+    let digest = |state: &State<RedbTables>| eyrie_disk::snapshot::hash_all(&state.tables().view()).unwrap();
+    assert_eq!(digest(&state), digest(&other));
 }
 
 #[test]

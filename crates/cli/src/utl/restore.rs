@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eyrie_disk::datadir::{DataDir, Identity, Kind};
-use eyrie_disk::snapshot::{RestoreTarget, SnapshotFile, restore};
+use eyrie_disk::snapshot::{RestoreTarget, SnapshotFile, restore_unproven};
 use serde_json::json;
 
 use super::cluster::Bootstrap;
@@ -46,7 +46,7 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     zap::line("info", PLACE, "restoring snapshot", &fields);
 
     let snapshot =
-        SnapshotFile::open_for_restore(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
+        SnapshotFile::open_unproven(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
     zap::line("info", PLACE, "Trimming membership information from the backend...", &[]);
     let (cluster, member) = (bootstrap.cluster, bootstrap.me);
     for added in &bootstrap.members {
@@ -69,7 +69,7 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
         members: bootstrap.members,
         bump_revision,
     };
-    let restored = restore(&snapshot, target).map_err(Failure::error)?;
+    let restored = restore_unproven(snapshot, target).map_err(Failure::error)?;
     if restored.auth_enabled {
         zap::line("warn", PLACE, AUTH_WARNING, &[]);
     }

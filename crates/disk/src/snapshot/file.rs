@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use eyrie_state::record::{
@@ -100,12 +101,8 @@ impl SnapshotFile {
         let fault = |verb, cause| SnapshotFault::Io { verb, path: path.display().to_string(), cause };
         let file = File::open(path).map_err(|e| fault("open", e))?;
         let len = file.metadata().map_err(|e| fault("stat", e))?.len();
-        let hashed = len % 512 == HASH_LEN as u64;
-        if !hashed && !skip_hash_check {
-            return Err(SnapshotFault::MissingHash);
-        }
-        let body = if hashed { len - HASH_LEN as u64 } else { len };
-        let check_hash = || match hashed && !skip_hash_check {
+        let (body, hashed) = body_of(len, skip_hash_check)?;
+        let check_hash = || match hashed {
             true => check_hash(&file, body).map_err(|e| fault("read", e)).flatten(),
             false => Ok(()),
         };
@@ -129,6 +126,34 @@ impl SnapshotFile {
             hashing.join().expect("hashing does not panic")?;
             rest
         })
+    }
+
+    /// Checks the structure and the small buckets of a file that is to be restored, while another thread goes on with the
+    /// hash. What comes of it must not be kept before the rest is proven.
+    ///
+    /// # Errors
+    /// [`SnapshotFault`] when anything is wrong; nothing was written anywhere.
+    pub fn open_unproven(path: &Path, skip_hash_check: bool) -> Result<Unproven, SnapshotFault> {
+        let name = path.display().to_string();
+        let fault = move |verb, cause| SnapshotFault::Io { verb, path: name.clone(), cause };
+        let file = File::open(path).map_err(|e| fault("open", e))?;
+        let len = file.metadata().map_err(|e| fault("stat", e))?.len();
+        let (body, hashed) = body_of(len, skip_hash_check)?;
+        let other = file.try_clone().map_err(|e| fault("open", e))?;
+        let check_hash = move || match hashed {
+            true => check_hash(&other, body).map_err(|e| fault("read", e)).flatten(),
+            false => Ok(()),
+        };
+        let hashing = std::thread::spawn(check_hash);
+        let opened = Database::open(file, Some(body)).map_err(SnapshotFault::from).and_then(|database| {
+            let opened = Self { database, content_checked: false };
+            opened.check_buckets()?;
+            Ok(opened)
+        });
+        match opened {
+            Ok(file) => Ok(Unproven { file, hashing }),
+            Err(fault) => Err(verdict(hashing).err().unwrap_or(fault)),
+        }
     }
 
     /// Checks the structure only, as `snapshot status` does.
@@ -176,6 +201,12 @@ impl SnapshotFile {
     /// # Errors
     /// [`SnapshotFault`] names the first thing that is wrong.
     pub fn check_content(&self) -> Result<(), SnapshotFault> {
+        self.check_buckets()?;
+        self.history_in_order(|_, _, _| Ok(()))
+    }
+
+    /// All of the content but the history.
+    fn check_buckets(&self) -> Result<(), SnapshotFault> {
         if self.database.bucket(b"key")?.is_none() {
             return Err(SnapshotFault::Foreign("there is no bucket \"key\"".into()));
         }
@@ -193,15 +224,22 @@ impl SnapshotFile {
                 return Err(SnapshotFault::Foreign(format!("bucket {name:?} is unknown")));
             }
         }
-        self.check_rows()?;
+        self.check_rows()
+    }
+
+    /// As [`SnapshotFile::history`], and checks that every record is above the one before.
+    pub(crate) fn history_in_order<E: From<SnapshotFault>>(
+        &self,
+        mut visit: impl FnMut(Position, bool, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut last = Position::default();
-        self.history(|at, tombstone, _| {
+        self.history(|at, tombstone, record| {
             if at <= last || at.main == 0 {
                 let (name, len) = position_key(at, tombstone);
-                return Err(record_fault(&name[..len], "its revision is not above the one before"));
+                return Err(record_fault(&name[..len], "its revision is not above the one before").into());
             }
             last = at;
-            Ok(())
+            visit(at, tombstone, record)
         })
     }
 
@@ -263,6 +301,43 @@ impl SnapshotFile {
         }
         Ok(pairs)
     }
+}
+
+/// A file whose structure is sound, and whose hash is being computed. See [`SnapshotFile::open_unproven`].
+pub struct Unproven {
+    file: SnapshotFile,
+    hashing: JoinHandle<Result<(), SnapshotFault>>,
+}
+
+impl Unproven {
+    /// The file as it is. What is read of it may be wrong.
+    pub(crate) fn file(&self) -> &SnapshotFile {
+        &self.file
+    }
+
+    /// Waits for the hash. With `history_read` somebody has read all of the history in order and found nothing wrong.
+    pub(crate) fn proven(self, history_read: bool) -> Result<SnapshotFile, SnapshotFault> {
+        let Self { mut file, hashing } = self;
+        verdict(hashing)?;
+        if !history_read {
+            file.check_content()?;
+        }
+        file.content_checked = true;
+        Ok(file)
+    }
+}
+
+fn verdict(hashing: JoinHandle<Result<(), SnapshotFault>>) -> Result<(), SnapshotFault> {
+    hashing.join().expect("hashing does not panic")
+}
+
+/// Bytes of the database in a file of this length, and whether a hash follows that is to be checked.
+fn body_of(len: u64, skip_hash_check: bool) -> Result<(u64, bool), SnapshotFault> {
+    let hashed = len % 512 == HASH_LEN as u64;
+    if !hashed && !skip_hash_check {
+        return Err(SnapshotFault::MissingHash);
+    }
+    Ok((if hashed { len - HASH_LEN as u64 } else { len }, hashed && !skip_hash_check))
 }
 
 fn check_row(bucket: Bucket, key: &[u8], value: &[u8]) -> Result<(), String> {

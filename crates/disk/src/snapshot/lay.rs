@@ -3,8 +3,10 @@
 //! ```text
 //! identity (unfinished) -> tables -> read back and compared -> log -> identity (finished)
 //! ```
-//! Ended at any point before the last step, the directory is seen as unfinished and can be begun again.
+//! Ended at any point before the last step, the directory is seen as unfinished and can be begun again. The tables may be
+//! made ahead of all that, in a file without a name, while it is still being found out whether the source may be used.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use eyrie_raft::{HardState, LogStart};
@@ -14,7 +16,7 @@ use eyrie_state::{Bucket, LogIndex, Member, Position, TableFault, Term, member_j
 use super::file::is_bump;
 use super::{SnapshotFault, SnapshotFile};
 use crate::datadir::{DataDir, DirError};
-use crate::tables::{Batch, Options, RedbTables, TablesBuilder, Tally};
+use crate::tables::{Batch, Options, RedbTables, TablesBuilder, Tally, UnnamedTables};
 use crate::wal::{Wal, WalError, WalMeta, WalOptions};
 
 /// Batches that wait to be written, beside the one being read and the one being written.
@@ -32,6 +34,9 @@ pub enum LayFault {
     /// See [`TableFault`].
     #[error("{0}. The new data directory is not finished; delete it and try again where there is room")]
     Tables(#[from] TableFault),
+    /// The tables could not be made ahead.
+    #[error("{0}. Nothing was written to the data directory: try again where there is room")]
+    Ahead(#[source] TableFault),
     /// See [`WalError`].
     #[error(transparent)]
     Wal(#[from] WalError),
@@ -100,7 +105,51 @@ pub(crate) fn load_tables(
 ) -> Result<Laid, LayFault> {
     let path = dir.tables_path();
     let mut builder = TablesBuilder::create(&path)?;
-    let read = load_history(&mut builder, file)?;
+    let read = fill(&mut builder, file, edits)?;
+    builder.finish(applied)?;
+    read_back(&path, read)
+}
+
+/// Tables that are whole and have no name yet: dropped, they leave nothing behind.
+pub(crate) struct Ahead {
+    tables: UnnamedTables,
+    read: Read,
+}
+
+impl Ahead {
+    /// Loads tables into a file without a name in directory `beside`; `None` where there are no such files. The file may
+    /// be unproven: what it says of its structure must be sound, its history is checked on the way.
+    pub(crate) fn load(
+        beside: &Path,
+        file: &SnapshotFile,
+        edits: &Edits,
+        applied: (LogIndex, Term),
+    ) -> Result<Option<Self>, LayFault> {
+        let ahead = |fault| match fault {
+            LayFault::Tables(fault) => LayFault::Ahead(fault),
+            other => other,
+        };
+        let Some(mut builder) = TablesBuilder::create_unnamed(beside).map_err(LayFault::Ahead)? else {
+            return Ok(None);
+        };
+        let read = fill(&mut builder, file, edits).map_err(ahead)?;
+        let tables = builder.finish_unnamed(applied).map_err(LayFault::Ahead)?;
+        Ok(Some(Self { tables, read }))
+    }
+
+    /// Makes them the tables of `dir`, and reads them back; `None` where the system does not give such a file a name.
+    pub(crate) fn lay(self, dir: &DataDir) -> Result<Option<Laid>, LayFault> {
+        let path = dir.tables_path();
+        match self.tables.name(&path) {
+            Ok(()) => read_back(&path, self.read).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// All tables from the file, with the edits.
+fn fill(builder: &mut TablesBuilder, file: &SnapshotFile, edits: &Edits) -> Result<Read, LayFault> {
+    let read = load_history(builder, file)?;
     for bucket in Bucket::ALL {
         match (bucket, &edits.members) {
             (Bucket::Members, Some(members)) => {
@@ -111,7 +160,7 @@ pub(crate) fn load_tables(
             (Bucket::MembersRemoved, _) if edits.forget_removed => {}
             (Bucket::Meta, _) => {
                 let scheduled = scheduled_compaction(file, edits, read.newest, read.lifted)?;
-                put_marks(&mut builder, file, scheduled)?;
+                put_marks(builder, file, scheduled)?;
             }
             _ => {
                 for (key, value) in file.small(bucket)? {
@@ -120,9 +169,13 @@ pub(crate) fn load_tables(
             }
         }
     }
-    builder.finish(applied)?;
+    Ok(read)
+}
+
+/// Opens what was written as a member does, and compares all of its history with what was read.
+fn read_back(path: &Path, read: Read) -> Result<Laid, LayFault> {
     let wrote = read.tally;
-    let found = RedbTables::open(&path, Options::default())?.view().check_history()?;
+    let found = RedbTables::open(path, Options::default())?.view().check_history()?;
     if wrote != found {
         return Err(LayFault::Unequal {
             wrote: wrote.records,
@@ -159,7 +212,7 @@ fn load_history(builder: &mut TablesBuilder, file: &SnapshotFile) -> Result<Read
 /// Whether anybody still takes the batches is the writer's to say: it knows why.
 fn read_history(file: &SnapshotFile, give: &SyncSender<Batch>, empty: &Receiver<Batch>) -> Result<Read, LayFault> {
     let (mut read, mut batch, mut taken) = (Read::default(), Batch::default(), true);
-    file.history::<LayFault>(|at, tombstone, record| {
+    file.history_in_order::<LayFault>(|at, tombstone, record| {
         if is_bump(record) {
             read.lifted = at.main;
             return Ok(());

@@ -8,8 +8,8 @@ use std::path::Path;
 use eyrie_raft::{HardState, LogStart, Membership};
 use eyrie_state::{LogIndex, Member, Term};
 
-use super::lay::{Edits, finish, load_tables};
-use super::{LayFault, SnapshotFile};
+use super::lay::{Ahead, Edits, Laid, finish, load_tables};
+use super::{LayFault, SnapshotFile, Unproven};
 use crate::datadir::{DataDir, Identity};
 
 /// A new cluster's log begins in this term, as upstream's does.
@@ -50,17 +50,75 @@ pub struct Restored {
 /// [`LayFault`]; the data directory is then as it was, or marked unfinished.
 pub fn restore(file: &SnapshotFile, target: RestoreTarget<'_>) -> Result<Restored, LayFault> {
     file.ensure_content()?;
-    let auth_enabled = file.auth_enabled()?;
-    let mut voters: Vec<u64> = target.members.iter().map(|member| member.id.0).collect();
-    voters.sort_unstable();
-    let start = LogStart {
-        index: voters.len() as u64,
-        term: FIRST_TERM,
-        membership: Membership { voters, learners: Vec::new() },
-    };
+    let plan = Plan::new(file, &target)?;
     let dir = DataDir::create_for_restore(target.data_dir, target.wal_dir, target.identity)?;
-    let edits = Edits { members: Some(target.members), forget_removed: true, bump_revision: target.bump_revision };
-    let tally = load_tables(&dir, file, &edits, (LogIndex(start.index), Term(start.term)))?;
-    finish(&dir, &start, &HardState { term: start.term, vote: 0, commit: start.index })?;
-    Ok(Restored { records: tally.records, revision: tally.revision, auth_enabled })
+    let laid = load_tables(&dir, file, &plan.edits, plan.applied())?;
+    plan.finish(&dir, laid)
+}
+
+/// As [`restore`], for a file whose hash is still being computed: the tables are made meanwhile, in a file without a name.
+/// The data directory is begun when all is proven.
+///
+/// # Errors
+/// [`LayFault`]; as for [`restore`]. What is wrong with the file is always told first.
+pub fn restore_unproven(file: Unproven, target: RestoreTarget<'_>) -> Result<Restored, LayFault> {
+    DataDir::may_restore(target.data_dir, target.wal_dir)?;
+    let plan = Plan::new(file.file(), &target)?;
+    let made = Ahead::load(beside(target.data_dir), file.file(), &plan.edits, plan.applied());
+    let file = file.proven(matches!(made, Ok(Some(_))))?;
+    let made = made?;
+    let dir = DataDir::create_for_restore(target.data_dir, target.wal_dir, target.identity)?;
+    let laid = match made {
+        Some(ahead) => ahead.lay(&dir)?,
+        None => None,
+    };
+    let laid = match laid {
+        Some(laid) => laid,
+        None => load_tables(&dir, &file, &plan.edits, plan.applied())?,
+    };
+    plan.finish(&dir, laid)
+}
+
+/// What is known before the first record is read.
+struct Plan {
+    edits: Edits,
+    start: LogStart,
+    auth_enabled: bool,
+}
+
+impl Plan {
+    fn new(file: &SnapshotFile, target: &RestoreTarget<'_>) -> Result<Self, LayFault> {
+        let mut voters: Vec<u64> = target.members.iter().map(|member| member.id.0).collect();
+        voters.sort_unstable();
+        let start = LogStart {
+            index: voters.len() as u64,
+            term: FIRST_TERM,
+            membership: Membership { voters, learners: Vec::new() },
+        };
+        let members = Some(target.members.clone());
+        let edits = Edits { members, forget_removed: true, bump_revision: target.bump_revision };
+        Ok(Self { edits, start, auth_enabled: file.auth_enabled()? })
+    }
+
+    fn applied(&self) -> (LogIndex, Term) {
+        (LogIndex(self.start.index), Term(self.start.term))
+    }
+
+    fn finish(self, dir: &DataDir, laid: Laid) -> Result<Restored, LayFault> {
+        let Self { start, auth_enabled, .. } = self;
+        finish(dir, &start, &HardState { term: start.term, vote: 0, commit: start.index })?;
+        Ok(Restored { records: laid.records, revision: laid.revision, auth_enabled })
+    }
+}
+
+/// A directory that exists on the file system where the data directory is or will be.
+fn beside(data_dir: &Path) -> &Path {
+    let mut dir = data_dir;
+    while !dir.is_dir() {
+        match dir.parent() {
+            Some(above) if !above.as_os_str().is_empty() => dir = above,
+            _ => return Path::new("."),
+        }
+    }
+    dir
 }

@@ -3,6 +3,7 @@
 //! Knows nothing of running tables.
 
 use std::{
+    fs::File,
     ops::Bound,
     path::{Path, PathBuf},
     sync::Arc,
@@ -94,6 +95,21 @@ pub struct TablesBuilder {
     chunks: u64,
     /// Whether every chunk is made durable, so that no large backlog is left for the end.
     steady: bool,
+    /// Another handle of the file, when it has no name.
+    unnamed: Option<File>,
+}
+
+/// A whole and durable tables file that has no name: dropped, it never was.
+pub struct UnnamedTables(File);
+
+impl UnnamedTables {
+    /// Gives it its name, durably. The name must be free, and on the same file system.
+    ///
+    /// # Errors
+    /// [`TableFault::Io`].
+    pub fn name(&self, path: &Path) -> Result<(), TableFault> {
+        atomic::name(&self.0, path).map_err(|e| io_fault(path, e))
+    }
 }
 
 impl TablesBuilder {
@@ -103,6 +119,19 @@ impl TablesBuilder {
     /// [`TableFault::Io`].
     pub fn create(path: &Path) -> Result<Self, TableFault> {
         Ok(Self::over(Store::create(path, BUILD_CACHE_BYTES, None)?, CHUNK_BYTES, false))
+    }
+
+    /// Begins a file that has no name yet, in `dir`; `None` where the file system has no such files. Nobody sees it, and
+    /// it vanishes with the builder, until [`TablesBuilder::finish_unnamed`] and [`UnnamedTables::name`].
+    ///
+    /// # Errors
+    /// [`TableFault::Io`].
+    pub fn create_unnamed(dir: &Path) -> Result<Option<Self>, TableFault> {
+        let Some(file) = atomic::create_unnamed(dir) else { return Ok(None) };
+        let own = file.try_clone().map_err(|e| io_fault(dir, e))?;
+        let mut builder = Self::over(Store::create_in(own, dir, BUILD_CACHE_BYTES)?, CHUNK_BYTES, false);
+        builder.unnamed = Some(file);
+        Ok(Some(builder))
     }
 
     /// Begins a file beside running tables: small steps, each made durable.
@@ -122,6 +151,7 @@ impl TablesBuilder {
             chunk_bytes,
             chunks: 0,
             steady,
+            unnamed: None,
         }
     }
 
@@ -173,6 +203,18 @@ impl TablesBuilder {
         let path = self.path;
         self.store.close()?;
         atomic::sync_dir(atomic::parent_of(&path)).map_err(|e| io_fault(&path, e))
+    }
+
+    /// Ends a file without a name: durable but for that.
+    ///
+    /// # Errors
+    /// [`TableFault::Io`].
+    pub fn finish_unnamed(mut self, applied: (LogIndex, Term)) -> Result<UnnamedTables, TableFault> {
+        self.seal(applied)?;
+        self.store.close()?;
+        let Some(file) = self.unnamed else { return Err(io_fault(&self.path, "this file has a name")) };
+        file.sync_all().map_err(|e| io_fault(&self.path, e))?;
+        Ok(UnnamedTables(file))
     }
 
     /// The last position added.

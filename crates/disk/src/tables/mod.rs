@@ -30,7 +30,7 @@ use eyrie_state::{Bucket, Change, LogIndex, TableFault, Tables, Term};
 use parking_lot::Mutex;
 
 pub use self::{
-    build::{Batch, TablesBuilder, Tally},
+    build::{Batch, TablesBuilder, Tally, UnnamedTables},
     space::Space,
     view::View,
 };

@@ -50,6 +50,11 @@ impl Store {
         Self::begin(path, file, cache_bytes, false, gate, gathers)
     }
 
+    /// As [`Store::create`], in an empty file that is open; `place` is only for messages.
+    pub(super) fn create_in(file: File, place: &Path, cache_bytes: usize) -> Result<Self, TableFault> {
+        Self::begin(place, file, cache_bytes, false, None, true)
+    }
+
     /// Opens an existing file; `gate` makes its writes wait for room instead of failing.
     pub(super) fn open(path: &Path, options: &Options, gate: Arc<SpaceGate>) -> Result<Self, TableFault> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|e| match e.kind() {
