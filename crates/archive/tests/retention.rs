@@ -14,7 +14,7 @@ use eyrie_archive::{
         DamagedFile, Depth, Expired, IndexMerged, ObjectsMirrored, ObjectsRemoved, Stored, Swept, TimelineBegan,
         Verified,
     },
-    retention::{ByUse, Fate, Kept, Listed, Period, Policy, Rule, Thing, Why, plan, plan_objects},
+    retention::{ByUse, Fate, Kept, Listed, Period, Policy, Rule, Thing, Why, orphans, plan, plan_objects},
 };
 use kit::{Archive, hash, source};
 
@@ -303,6 +303,25 @@ impl World {
         }
         assert_eq!(index, self.index);
         assert_eq!(catalog.totals().objects, self.index.len() as u64);
+
+        // What a killed writer left is found, and nothing else.
+        let mut listed: Vec<StoredPath> = there.iter().map(|name| StoredPath::new(name.as_str()).unwrap()).collect();
+        let left = [
+            "full/0001/1-x.snap",
+            "tail/0001/1-2-x.tail",
+            "index/1-x.jsonl",
+            "objects/x",
+            "checkpoint/000000000001.json",
+        ];
+        let left: Vec<StoredPath> = left.iter().map(|name| StoredPath::new(*name).unwrap()).collect();
+        listed.extend(left.iter().cloned());
+        listed.push(StoredPath::new("notes/mine.txt").unwrap());
+        assert_eq!(orphans(catalog, &self.index, &listed, &BTreeSet::new()).unwrap(), left);
+        let in_flight: BTreeSet<StoredPath> = left.into_iter().collect();
+        assert_eq!(orphans(catalog, &self.index, &listed, &in_flight).unwrap(), []);
+        if !self.index.is_empty() {
+            assert!(orphans(catalog, &Index::new(), &listed, &BTreeSet::new()).is_err());
+        }
     }
 }
 

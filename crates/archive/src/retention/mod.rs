@@ -11,11 +11,13 @@
 //! no verified chain has come after. The catalogue refuses an expiry that breaks the first two.
 
 mod objects;
+mod orphans;
 mod plan;
 mod policy;
 
 pub use self::{
     objects::{ByUse, Kept, Listed, ObjectPlan, References, plan_objects},
+    orphans::{IndexIncomplete, orphans},
     plan::{ExpirePlan, Fate, Item, Thing, Why, WhyGone, plan},
     policy::{Period, Policy, PolicyError, Rule},
 };
