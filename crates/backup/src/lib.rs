@@ -4,3 +4,5 @@
 
 pub mod bucket;
 pub mod limits;
+pub mod mirror;
+pub mod seal;

@@ -47,3 +47,25 @@ pub const PARALLEL: usize = 16;
 pub const PARALLEL_MAX: usize = 256;
 /// Largest secret file: a key, not a mistaken path to a database.
 pub const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// Plain or stored bytes that one step of sealing works on.
+pub const SEAL_BLOCK_BYTES: usize = 1 << 20;
+/// Blocks that wait between the threads of one envelope that is opened.
+pub const SEAL_BLOCKS_AHEAD: usize = 2;
+/// Beginning of a file that shows whether it shrinks.
+pub const SEAL_SAMPLE_BYTES: usize = 64 << 10;
+/// Longest header of an envelope: room for about 500 recipients.
+pub const SEAL_HEADER_BYTES_MAX: u64 = 128 << 10;
+/// zstd's own default: metadata shrinks to a seventh, at some hundred MB a second.
+pub const ZSTD_LEVEL: i32 = 3;
+/// Largest window (16 MiB) that is taken from a compressed file: ours have 2 MiB, and a stranger's must not fill the memory.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 24;
+/// Failures of a mirror run that are kept with their text; all are counted.
+pub const FAILURES_KEPT: usize = 100;
+/// Listed names between two words about it.
+pub const LISTED_BETWEEN_REPORTS: u64 = 500;
+/// How often a mirror run says how many bytes it moved.
+pub const MIRROR_PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// A watching mirror rests at least so many times as long as its listing took: watching must not load the stores.
+pub const WATCH_REST_FACTOR: u32 = 2;
+/// Longest pause of a watching mirror after failed rounds.
+pub const WATCH_PAUSE_MAX: Duration = Duration::from_secs(300);
