@@ -16,14 +16,18 @@ const MILVUS_PACKAGES: [&str; 4] = ["milvus==2.3.5", "pymilvus==2.3.7", "marshma
 /// The most used Python client. Its generated protobuf code predates protobuf 4.
 const PYTHON_CLIENT_PACKAGES: [&str; 2] = ["etcd3==0.12.0", "protobuf==3.20.3"];
 
+/// An S3 server that enforces conditional writes. It checks no signatures.
+const MOTO_PACKAGES: [&str; 1] = ["moto[server]==5.2.5"];
+
 /// Fetches all peers; what `scripts/test` runs before the tests, so that no test waits for a download.
 pub fn fetch_all() -> Result<()> {
     type Peer = (&'static str, fn() -> Result<PathBuf>);
-    let peers: [Peer; 4] = [
+    let peers: [Peer; 5] = [
         ("etcd 3.5.1", etcd),
         ("Milvus 2.3.5", milvus),
         ("Python client", python_client),
         ("Rust client", rust_client),
+        ("S3 server (moto)", moto),
     ];
     for (name, fetch) in peers {
         println!("{name}: {}", fetch()?.display());
@@ -62,6 +66,13 @@ pub fn milvus() -> Result<PathBuf> {
 /// A Python environment with the client `etcd3`.
 pub fn python_client() -> Result<PathBuf> {
     once("python-client", |dir| venv(dir, &PYTHON_CLIENT_PACKAGES))
+}
+
+/// A Python environment with `moto_server`, started as `bin/python -m moto.server -H 127.0.0.1 -p PORT`.
+///
+/// A virtual environment knows its own path, so programs in its `bin` don't survive the renaming; its Python does.
+pub fn moto() -> Result<PathBuf> {
+    once("moto", |dir| venv(dir, &MOTO_PACKAGES))
 }
 
 /// The program `rust-client`, built from `tests/rust-client` on the published crate `etcd-client`.

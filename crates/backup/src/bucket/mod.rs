@@ -25,6 +25,8 @@ mod pace;
 mod read;
 mod remote;
 mod retry;
+#[cfg(test)]
+mod s3_tests;
 mod s3copy;
 mod secret;
 mod url;
@@ -32,6 +34,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,6 +85,8 @@ struct Shared {
     timeout: Duration,
     parallel: usize,
     pace: Option<Pace>,
+    /// Counts the bytes that are read.
+    meter: Option<Arc<AtomicU64>>,
     /// Whether the store was seen to refuse a second write under one name.
     conditional: OnceCell<()>,
 }
@@ -116,7 +121,16 @@ impl Bucket {
         let pace = config.bytes_per_sec.map(Pace::new);
         let timeout = Duration::from_secs(config.timeout_secs.max(1));
         let parallel = config.parallel.clamp(1, limits::PARALLEL_MAX);
-        let shared = Shared { body, place, retry: config.retry, timeout, parallel, pace, conditional: OnceCell::new() };
+        let shared = Shared {
+            body,
+            place,
+            retry: config.retry,
+            timeout,
+            parallel,
+            pace,
+            meter: None,
+            conditional: OnceCell::new(),
+        };
         Self { shared: Arc::new(shared), prefix: String::new() }
     }
 
@@ -141,6 +155,12 @@ impl Bucket {
         self.changed(|shared| shared.pace = pace)
     }
 
+    /// The same bucket; what is read through it is counted, in bytes.
+    #[must_use]
+    pub fn with_meter(&self, meter: Arc<AtomicU64>) -> Self {
+        self.changed(|shared| shared.meter = Some(meter))
+    }
+
     /// The same bucket over another body.
     fn with_body(&self, body: Arc<dyn Body>) -> Self {
         self.changed(|shared| {
@@ -158,6 +178,7 @@ impl Bucket {
             timeout: s.timeout,
             parallel: s.parallel,
             pace: s.pace.clone(),
+            meter: s.meter.clone(),
             conditional: s.conditional.clone(),
         };
         change(&mut shared);

@@ -1,5 +1,7 @@
 //! Reading: bounded, resumed where it broke off, and never short.
 
+use std::sync::atomic::Ordering;
+
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 
@@ -90,6 +92,9 @@ impl Resume {
                 Ok(bytes) => {
                     self.next += bytes.len() as u64;
                     self.budget.refill();
+                    if let Some(meter) = &self.bucket.shared.meter {
+                        meter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    }
                     if let Some(pace) = &self.bucket.shared.pace {
                         pace.pass(bytes.len()).await;
                     }
