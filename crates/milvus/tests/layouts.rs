@@ -121,7 +121,7 @@ fn need_follows_segment_and_index() {
     assert_eq!(both(&references), (Some(Need::NoSegment), Some(Need::NoSegment)));
 
     let gone = references.delete(b"t4/meta/datacoord-meta/binlog/100/101/200/101");
-    assert_eq!(gone.removed, [log.clone()]);
+    assert_eq!(gone.removed, std::slice::from_ref(&log));
     assert_eq!(references.need(&log), None);
 }
 
