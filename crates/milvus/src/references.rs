@@ -79,13 +79,15 @@ pub enum Need {
 /// What one event changed.
 ///
 /// Objects are named by their own keys, before or after the key of their segment: how much an added one is needed is as of
-/// this event, ask [`References::need`] again when it matters.
+/// this event. When it is required later on, a later event says so; that it is required no more, no event says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Objects that no key named before.
     pub added: Vec<ObjectRef>,
     /// Objects that no key names any more.
     pub removed: Vec<ObjectName>,
+    /// Objects that were named before and are required only since this event: their segment or index came after them.
+    pub needed: Vec<ObjectRef>,
 }
 
 /// A key or a value that is not understood. While there is one, the references are not known to be complete.
@@ -144,6 +146,7 @@ impl References {
     /// A value that is not understood names nothing and is kept in [`References::troubles`] until the key changes again.
     pub fn put(&mut self, raw: &[u8], value: &[u8]) -> Change {
         let Some(key) = self.understand(raw) else { return Change::default() };
+        let before = self.is_in_use(&key);
         let read = self.read(&key, value);
         let named = match read {
             Ok(named) => {
@@ -156,7 +159,14 @@ impl References {
                 Vec::new()
             }
         };
-        self.exchange(key, named)
+        let came_to_use = !before && self.is_in_use(&key);
+        let mut change = self.exchange(key.clone(), named);
+        if came_to_use {
+            let old = self.depend_on(&key).into_iter().filter(|name| !change.added.iter().any(|new| new.name == *name));
+            let old = old.filter_map(|name| self.get(&name)).filter(|object| object.need == Need::Required);
+            change.needed = old.collect();
+        }
+        change
     }
 
     /// Takes in that a key is gone.
@@ -276,6 +286,39 @@ impl References {
         }
     }
 
+    /// Whether a segment, an index or a build is one whose objects are required; false for other keys.
+    fn is_in_use(&self, key: &Key) -> bool {
+        match key {
+            Key::Segment(path) => self.segments.get(path).is_some_and(|state| *state != SegmentState::Dropped),
+            Key::FieldIndex(collection, index) => self.indexes.get(&(*collection, *index)) == Some(&Wanted::Yes),
+            Key::SegmentIndex(path, build) => self.is_wanted(*path, *build),
+            _ => false,
+        }
+    }
+
+    /// The objects whose need depends on the key of a segment or an index.
+    fn depend_on(&self, key: &Key) -> Vec<ObjectName> {
+        let keys: Vec<Key> = match key {
+            Key::Segment(path) => {
+                let (first, last) = (FieldId(i64::MIN), FieldId(i64::MAX));
+                let logs = LogKind::ALL.map(|kind| Key::Logs(kind, *path, first)..=Key::Logs(kind, *path, last));
+                let builds = Key::SegmentIndex(*path, BuildId(i64::MIN))..=Key::SegmentIndex(*path, BuildId(i64::MAX));
+                let ranges = logs.into_iter().chain([builds, key.clone()..=key.clone()]);
+                ranges.flat_map(|range| self.named.range(range).map(|(key, _)| key.clone())).collect()
+            }
+            Key::FieldIndex(collection, index) => {
+                let first = SegmentPath { collection: *collection, ..SegmentPath::MIN };
+                let builds = self.builds.range((first, BuildId(i64::MIN))..);
+                let builds = builds.take_while(|((path, _), _)| path.collection == *collection);
+                let of_index = builds.filter(|(_, (of, _))| of == index);
+                of_index.map(|((path, build), _)| Key::SegmentIndex(*path, *build)).collect()
+            }
+            Key::SegmentIndex(..) => vec![key.clone()],
+            _ => Vec::new(),
+        };
+        keys.iter().filter_map(|key| self.named.get(key)).flatten().map(|(name, _)| name.clone()).collect()
+    }
+
     /// Lets a key name other objects than before.
     fn exchange(&mut self, key: Key, mut now: Vec<(ObjectName, Option<u64>)>) -> Change {
         now.sort();
@@ -301,7 +344,7 @@ impl References {
             self.named.insert(key, now);
         }
         let added = new.iter().filter_map(|name| self.get(name)).collect();
-        Change { added, removed }
+        Change { added, removed, needed: Vec::new() }
     }
 
     /// Whether the object was not named before.
@@ -357,16 +400,18 @@ impl References {
         });
         let of_segment = of_segment.min().unwrap_or(Need::Required);
         match name {
-            ObjectName::IndexFile(build, _) if of_segment == Need::Required && !self.is_wanted(build) => {
+            ObjectName::IndexFile(build, _)
+                if of_segment == Need::Required && !self.is_wanted(build.segment, build.build) =>
+            {
                 Need::DeletedIndex
             }
             _ => of_segment,
         }
     }
 
-    fn is_wanted(&self, build: &IndexBuild) -> bool {
-        let Some((index, Wanted::Yes)) = self.builds.get(&(build.segment, build.build)) else { return false };
-        self.indexes.get(&(build.segment.collection, *index)) == Some(&Wanted::Yes)
+    fn is_wanted(&self, segment: SegmentPath, build: BuildId) -> bool {
+        let Some((index, Wanted::Yes)) = self.builds.get(&(segment, build)) else { return false };
+        self.indexes.get(&(segment.collection, *index)) == Some(&Wanted::Yes)
     }
 }
 

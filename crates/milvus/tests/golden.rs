@@ -68,8 +68,7 @@ fn a_moved_milvus_names_the_same_objects_at_the_new_place() {
         let options = Options {
             to_root: Some("else/where".into()),
             objects: Some((fixture.objects_at.clone(), to.clone())),
-            queue: Queue::Kept,
-            ..Options::default()
+            ..Options::new(Queue::Kept)
         };
         let (pairs, report) = Transform::new(layout, &catalog, options).run(fixture.pairs()).unwrap();
         assert_eq!(report.values_with_root, Vec::<String>::new(), "{}", fixture.name);
@@ -160,7 +159,7 @@ fn see_coherence(out: &mut String, coherence: &Coherence) {
 
 fn see_transform(out: &mut String, fixture: &Fixture, layout: &Layout, catalog: &Catalog) {
     let queue = Queue::Lost(catalog.queue().unwrap_or(QueueKind::Woodpecker));
-    let options = Options { to_root: None, objects: None, queue, ..Options::default() };
+    let options = Options::new(queue);
     let mut transform = Transform::new(layout, catalog, options);
     writeln!(out, "\nrestored on an empty queue ({queue:?})").unwrap();
     for (key, value) in fixture.pairs() {

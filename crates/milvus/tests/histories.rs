@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::Fixture;
 use eyrie_milvus::coherence::Coherence;
 use eyrie_milvus::transform::{Options, Queue, Transform};
-use eyrie_milvus::{Catalog, Description, Key, Layout, ObjectRoot, QueueKind, References, Roots, Value};
+use eyrie_milvus::{Catalog, Description, Key, Layout, Need, ObjectRoot, QueueKind, References, Roots, Value};
 use proptest::prelude::*;
 
 /// One event: a key of the pool gets the value that another key of the pool had, a damaged one, or goes.
@@ -65,6 +65,7 @@ proptest! {
         let mut fed = empty();
         let mut space: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut told_needed: BTreeSet<String> = BTreeSet::new();
         for event in events {
             let change = match event {
                 Event::Put { key, value } => {
@@ -85,7 +86,9 @@ proptest! {
             for name in change.removed {
                 prop_assert!(told.remove(&name.path(fed.objects_at())), "removed twice: {name}");
             }
+            told_needed.extend(change.needed.into_iter().map(|object| object.path));
             for object in change.added {
+                if object.need == Need::Required { told_needed.insert(object.path.clone()); }
                 prop_assert!(told.insert(object.path.clone()), "added twice: {}", object.path);
             }
         }
@@ -94,6 +97,9 @@ proptest! {
         prop_assert_eq!(&fed, &built);
         let named: BTreeSet<String> = built.iter().map(|object| object.path).collect();
         prop_assert_eq!(&told, &named, "what the events told differs from what is named");
+        for object in built.iter().filter(|object| object.need == Need::Required) {
+            prop_assert!(told_needed.contains(&object.path), "required, and no event told: {}", object.path);
+        }
         let backwards = References::of(Roots::new("r"), ObjectRoot::bucket("files"), pairs.collect::<Vec<_>>().into_iter().rev());
         prop_assert_eq!(&built, &backwards, "the order of keys matters");
     }
@@ -130,8 +136,7 @@ proptest! {
             let options = Options {
                 to_root: Some("to".into()),
                 objects: Some((ObjectRoot::bucket("files"), ObjectRoot::folder("/x"))),
-                queue: Queue::Lost(QueueKind::Pulsar),
-                ..Options::default()
+                    ..Options::new(Queue::Lost(QueueKind::Pulsar))
             };
             let mut transform = Transform::new(layout, &catalog, options);
             for (key, value) in pairs {

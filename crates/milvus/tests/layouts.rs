@@ -5,7 +5,7 @@ mod common;
 use common::Fixture;
 use eyrie_milvus::coherence::{Coherence, Strip, Verdict};
 use eyrie_milvus::transform::{Options, Queue, Transform, Why};
-use eyrie_milvus::{Catalog, Layout, Need, ObjectRoot, References, Refusal, Roots};
+use eyrie_milvus::{Catalog, Change, Layout, Need, ObjectRoot, References, Refusal, Roots};
 
 fn detect(pairs: &[(&str, &str)]) -> Vec<Layout> {
     Layout::detect(pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())))
@@ -75,7 +75,7 @@ fn metadata_is_made_to_fit_by_leaving_keys_out() {
     let coherence = Coherence::check(&references, &catalog, &fixture.objects);
     assert_eq!(coherence.verdict(), Verdict::WholeIfStripped);
 
-    let options = Options { strip: coherence.strip.clone(), ..Options::default() };
+    let options = Options { strip: coherence.strip.clone(), ..Options::new(Queue::Kept) };
     let (pairs, report) = Transform::new(layout, &catalog, options).run(fixture.pairs()).unwrap();
     let stripped = report.counts[&Why::ObjectsGone];
     let pairs = || pairs.iter().map(|(key, value)| (&**key, &**value));
@@ -120,6 +120,15 @@ fn need_follows_segment_and_index() {
     references.delete(segment.as_bytes());
     assert_eq!(both(&references), (Some(Need::NoSegment), Some(Need::NoSegment)));
 
+    // It comes back, then its index: each event says what is required from now on.
+    let paths = |change: Change| change.needed.into_iter().map(|object| object.path).collect::<Vec<_>>();
+    let needed = paths(references.put(segment.as_bytes(), &value(segment)));
+    assert_eq!((needed.len(), needed.iter().any(|path| path.contains("index_files"))), (6, false), "{needed:?}");
+    assert_eq!(both(&references), (Some(Need::Required), Some(Need::DeletedIndex)));
+    let needed = paths(references.put(field_index.as_bytes(), &value(field_index)));
+    assert_eq!(needed, ["files/index_files/410/2/101/200/HNSW", "files/index_files/410/2/101/200/HNSW_meta"]);
+    assert_eq!(paths(references.put(segment.as_bytes(), &value(segment))), Vec::<String>::new());
+
     let gone = references.delete(b"t4/meta/datacoord-meta/binlog/100/101/200/101");
     assert_eq!(gone.removed, std::slice::from_ref(&log));
     assert_eq!(references.need(&log), None);
@@ -131,7 +140,7 @@ fn a_kept_queue_keeps_its_positions() {
     for fixture in Fixture::all() {
         let layout = &Layout::detect(fixture.pairs())[0];
         let catalog = Catalog::read(&layout.roots, fixture.pairs());
-        let options = Options { queue: Queue::Kept, ..Options::default() };
+        let options = Options::new(Queue::Kept);
         let (pairs, report) = Transform::new(layout, &catalog, options).run(fixture.pairs()).unwrap();
         let has = |end: &str| pairs.iter().any(|(key, _)| String::from_utf8_lossy(key).ends_with(end));
         assert!(has("/session/id") && !has("/session/rootcoord") && !has("/session/mixcoord"), "{}", fixture.name);

@@ -33,7 +33,7 @@ use crate::wire::{BadWire, edit_bytes, set_number};
 pub use report::{LostWindow, TransformReport, Why};
 
 /// What the restored Milvus shall be like.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Another `etcd.rootPath`.
     pub to_root: Option<String>,
@@ -45,11 +45,20 @@ pub struct Options {
     pub strip: Strip,
 }
 
+impl Options {
+    /// The same Milvus at the same place. What has become of its queue has to be said.
+    pub fn new(queue: Queue) -> Options {
+        Options { to_root: None, objects: None, queue, strip: Strip::default() }
+    }
+}
+
 /// What has become of the message queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
-    /// It was captured at the restored moment or later and is kept: positions stay.
-    #[default]
+    /// It is kept, and it is of the restored moment: nothing was written between. Positions stay.
+    ///
+    /// A queue that goes on after the restored moment is worse than none: Milvus 2.3.5 replays its rows into segments that
+    /// the older metadata does not have. They are found by queries, and gone after the next restart.
     Kept,
     /// It starts empty: positions point to its start.
     Lost(QueueKind),

@@ -64,6 +64,8 @@ pub struct TransformReport {
     pub to_root: Option<String>,
     /// Numbers of keys that were dropped or changed, by reason.
     pub counts: BTreeMap<Why, u64>,
+    /// Whether the queue is kept: then it has to be of the restored moment.
+    pub queue_kept: bool,
     /// What existed in the queue alone, when it is lost.
     pub lost: Vec<LostWindow>,
     /// Imports that do not go on: what was to be imported is not there.
@@ -108,6 +110,7 @@ impl TransformReport {
             from_root: layout.roots.root.clone(),
             to_root: options.to_root.clone(),
             counts: BTreeMap::new(),
+            queue_kept: options.queue == Queue::Kept,
             lost,
             imports: catalog.imports.clone(),
             broadcasts,
@@ -166,6 +169,12 @@ impl fmt::Display for TransformReport {
             writeln!(f, "change of schema {task} was under way: look whether it has to be made again")?;
         }
         self.lost.iter().try_for_each(|window| writeln!(f, "{window}"))?;
+        if self.queue_kept {
+            writeln!(
+                f,
+                "the message queue is kept: it has to be of this moment, what a newer one replays is lost at the next restart"
+            )?;
+        }
         for key in &self.values_with_root {
             writeln!(f, "the value of {key} holds the old root: look at it")?;
         }
