@@ -8,7 +8,7 @@ use eyrie_archive::{
         DamagedFile, Depth, Expired, HoleClosed, HoleFound, HoleHealed, Progress, TailRange, TimelineBegan, Verified,
     },
 };
-use kit::{Archive, source};
+use kit::{Archive, Chance, source};
 
 /// The stretches of the current history, a line each.
 fn told(archive: &Archive) -> Vec<String> {
@@ -255,4 +255,106 @@ fn times_are_told_as_people_write_them() {
         assert_eq!(UnixMillis(millis).to_string(), text);
     }
     let _ = (UnixMillis(i64::MIN).to_string(), UnixMillis(i64::MAX).to_string());
+}
+
+/// The rule again, one revision at a time: which are there, by what can be read.
+#[test]
+fn what_is_listed_can_be_had_and_nothing_else() {
+    for seed in 0..300 {
+        let mut chance = Chance(seed);
+        let mut archive = Archive::open();
+        let mut newest = 0;
+        for _ in 0..30 {
+            random_step(&mut archive, &mut chance, &mut newest);
+        }
+        let catalog = &archive.catalog;
+        let line = catalog.current();
+        let spans = catalog.spans().pop().unwrap();
+        for revision in (0..=newest + 3).map(Revision) {
+            let bases = line.fulls.values().filter(|full| !catalog.is_damaged(&full.taken.stored.path));
+            let readable = |revision: Revision| {
+                let piece = line.tail.range(..=revision).next_back().map(|(_, piece)| &piece.segment);
+                piece.is_some_and(|piece| piece.last >= revision && !catalog.is_damaged(&piece.stored.path))
+            };
+            let reaches = |from: Revision| (from.0 + 1..=revision.0).all(|one| readable(Revision(one)));
+            let there = bases.map(|full| full.taken.revision).any(|from| from <= revision && reaches(from));
+            let open = |hole: &eyrie_archive::catalog::Hole| {
+                hole.found.from <= revision && hole.found.to.is_none_or(|to| to >= revision)
+            };
+            let mirrored = line.mirrored_to.is_some_and(|to| to >= revision) && !line.holes.values().any(open);
+
+            let of = |scope| catalog.resolve(Ask { at: At::Revision(revision), timeline: None, scope });
+            let told = spans.stretches.iter().find_map(|stretch| match stretch {
+                Stretch::Span(span) if (span.from.revision..=span.to.revision).contains(&revision) => Some(span),
+                _ => None,
+            });
+            assert_eq!(told.is_some(), there, "seed {seed} revision {revision}");
+            assert_eq!(told.is_some_and(|span| span.lacks.is_none()), there && mirrored, "seed {seed} {revision}");
+            assert_eq!(of(Scope::MetadataOnly).is_ok(), there, "seed {seed} revision {revision}");
+            assert_eq!(of(Scope::Everything).is_ok(), there && mirrored, "seed {seed} revision {revision}");
+            if let Ok(target) = of(Scope::MetadataOnly) {
+                let mut next = target.full.taken.revision.next();
+                for piece in &target.tail {
+                    assert!(piece.first <= next && piece.last >= next && !catalog.is_damaged(&piece.stored.path));
+                    next = piece.last.next();
+                }
+                assert!(next > revision && target.full.taken.revision <= revision);
+                assert!(target.tail.last().is_none_or(|piece| piece.first <= revision), "nothing is read in vain");
+            }
+        }
+    }
+}
+
+fn random_step(archive: &mut Archive, chance: &mut Chance, newest: &mut i64) {
+    let head = archive.catalog.current().tail_head;
+    match chance.below(10) {
+        0 | 1 => {
+            let held = archive.catalog.current().newest_full().map_or(1, |full| full.taken.revision.0);
+            archive.full((*newest + chance.below(4) as i64).max(held));
+        }
+        2..=5 => {
+            if let Some(head) = head {
+                archive.cut(head.0 + 1, head.0 + 1 + chance.below(5) as i64);
+            }
+        }
+        6 => {
+            if let Some(head) = head {
+                archive.gap(head.0 + 1);
+            }
+        }
+        7 => {
+            let line = archive.catalog.current();
+            let held = line.newest_revision().unwrap_or_default();
+            let from = line.mirrored_to.unwrap_or_default().0;
+            let to = from + chance.below((held.0 - from) as u64 + 1) as i64;
+            archive.write(Kind::Progress(Progress { revision: held, mirrored_to: Some(Revision(to)) }));
+        }
+        8 => {
+            let from = Revision(1 + chance.below(*newest as u64 + 3) as i64);
+            let to = (chance.below(3) > 0).then(|| Revision(from.0 + chance.below(4) as i64));
+            archive.write(Kind::HoleFound(HoleFound { from, to, cause: "gone".into(), objects: Vec::new(), count: 1 }));
+        }
+        _ => {
+            let line = archive.catalog.current();
+            let Some(full) = line.newest_full().map(|full| full.seq) else { return };
+            let tail = line.tail.values().map(|piece| piece.segment.stored.path.clone());
+            let fulls = line.fulls.values().map(|full| full.taken.stored.path.clone());
+            let all: Vec<_> = tail.chain(fulls).collect();
+            let damaged: Vec<_> =
+                chance.pick(&all).into_iter().map(|path| DamagedFile { path, what: "gone".into() }).collect();
+            let depth = Depth::Structure;
+            let up_to = Revision(*newest);
+            archive.write(Kind::Verified(Verified {
+                full,
+                up_to,
+                depth,
+                ok: false,
+                files: 1,
+                bytes: 0,
+                damaged,
+                took_ms: 1,
+            }));
+        }
+    }
+    *newest = (*newest).max(archive.catalog.current().newest_revision().unwrap_or_default().0);
 }

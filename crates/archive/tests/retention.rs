@@ -16,7 +16,7 @@ use eyrie_archive::{
     },
     retention::{ByUse, Fate, Kept, Listed, Period, Policy, Rule, Thing, Why, orphans, plan, plan_objects},
 };
-use kit::{Archive, hash, source};
+use kit::{Archive, Chance, hash, source};
 
 const HISTORIES: [u64; 2] = [1000, 100_000];
 const STEPS: u64 = 60;
@@ -62,7 +62,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
-        let policy = chance.policy();
+        let policy = any_policy(&mut chance);
         Self {
             archive: Archive::open(),
             policy,
@@ -420,42 +420,24 @@ fn age(then: LivedMillis, now: LivedMillis) -> u64 {
     now.0 - then.0
 }
 
-/// Numbers that look random and are the same for the same seed.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+/// A policy that can be meant.
+fn any_policy(chance: &mut Chance) -> Policy {
+    if chance.below(4) == 0 {
+        return Policy::default();
     }
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-    fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
-        if from.is_empty() { None } else { Some(from[self.below(from.len() as u64) as usize].clone()) }
-    }
-    fn policy(&mut self) -> Policy {
-        if self.below(4) == 0 {
-            return Policy::default();
-        }
-        let every = [Period::hours(1), Period::hours(5), Period::days(1), Period::days(3)];
-        let keep = [Period::days(3), Period::days(4), Period::days(11), Period::days(60)];
-        let rules = self.below(4);
-        let rule = |chance: &mut Self| Rule { every: chance.pick(&every).unwrap(), keep: chance.pick(&keep).unwrap() };
-        Policy {
-            fulls: (0..rules).map(|_| rule(self)).collect(),
-            keep_last: 1 + self.below(3) as usize,
-            tail: self.pick(&[Period::hours(3), Period::days(1), Period::days(7)]).unwrap(),
-            min_age: self.pick(&[Period::hours(1), Period::days(1)]).unwrap(),
-            superseded: Period::hours(1),
-            keep_before_loss: true,
-        }
+    let every = [Period::hours(1), Period::hours(5), Period::days(1), Period::days(3)];
+    let keep = [Period::days(3), Period::days(4), Period::days(11), Period::days(60)];
+    let rules = chance.below(4);
+    let rule = |chance: &mut Chance| Rule { every: chance.pick(&every).unwrap(), keep: chance.pick(&keep).unwrap() };
+    Policy {
+        fulls: (0..rules).map(|_| rule(chance)).collect(),
+        keep_last: 1 + chance.below(3) as usize,
+        tail: chance.pick(&[Period::hours(3), Period::days(1), Period::days(7)]).unwrap(),
+        min_age: chance.pick(&[Period::hours(1), Period::days(1)]).unwrap(),
+        superseded: Period::hours(1),
+        keep_before_loss: true,
     }
 }
-
 #[test]
 fn the_default_is_the_table_of_the_runbooks() {
     let mut archive = Archive::open();
