@@ -79,6 +79,25 @@ pub(crate) const fn refusal(refusal: Refusal) -> (Code, &'static str) {
         Refusal::MemberNotFound => (Code::NotFound, "etcdserver: member not found"),
         Refusal::MemberNotLearner => (Code::FailedPrecondition, "etcdserver: can only promote a learner member"),
         Refusal::TooManyLearners => (Code::FailedPrecondition, "etcdserver: too many learner members in cluster"),
+        Refusal::RootUserMissing => (Code::FailedPrecondition, "etcdserver: root user does not exist"),
+        Refusal::RootRoleMissing => (Code::FailedPrecondition, "etcdserver: root user does not have root role"),
+        Refusal::UserEmpty => (Code::InvalidArgument, "etcdserver: user name is empty"),
+        Refusal::UserExists => (Code::FailedPrecondition, "etcdserver: user name already exists"),
+        Refusal::UserNotFound => (Code::FailedPrecondition, "etcdserver: user name not found"),
+        Refusal::RoleEmpty => (Code::InvalidArgument, "etcdserver: role name is empty"),
+        Refusal::RoleExists => (Code::FailedPrecondition, "etcdserver: role name already exists"),
+        Refusal::RoleNotFound => (Code::FailedPrecondition, "etcdserver: role name not found"),
+        Refusal::AuthFailed => {
+            (Code::InvalidArgument, "etcdserver: authentication failed, invalid user ID or password")
+        }
+        Refusal::PermissionDenied => (Code::PermissionDenied, "etcdserver: permission denied"),
+        Refusal::RoleNotGranted => (Code::FailedPrecondition, "etcdserver: role is not granted to the user"),
+        Refusal::PermissionNotGranted => {
+            (Code::FailedPrecondition, "etcdserver: permission is not granted to the role")
+        }
+        Refusal::AuthNotEnabled => (Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
+        Refusal::InvalidAuthManagement => (Code::InvalidArgument, "etcdserver: invalid auth management"),
+        Refusal::AuthOldRevision => (Code::InvalidArgument, "etcdserver: revision of auth store is old"),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::command::{AlarmKind, Member};
-use crate::ids::{LeaseId, MemberId, Position, Revision};
+use crate::ids::{LeaseId, LogIndex, MemberId, Position, Revision};
 
 /// A key with its value and history marks.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,6 +96,12 @@ pub enum Answer {
     /// The members after the change.
     Members(Vec<Member>),
     ClusterVersion,
+    /// Users or roles have changed as asked (or were so already).
+    Auth,
+    /// The token is good on every member that has applied this entry.
+    Token {
+        index: LogIndex,
+    },
 }
 
 /// What one applied command did. Equal on every member.
@@ -149,4 +155,34 @@ pub enum Refusal {
     MemberNotLearner,
     #[error("too many learner members in cluster")]
     TooManyLearners,
+    #[error("root user does not exist")]
+    RootUserMissing,
+    #[error("root user does not have root role")]
+    RootRoleMissing,
+    #[error("user name is empty")]
+    UserEmpty,
+    #[error("user name already exists")]
+    UserExists,
+    #[error("user name not found")]
+    UserNotFound,
+    #[error("role name is empty")]
+    RoleEmpty,
+    #[error("role name already exists")]
+    RoleExists,
+    #[error("role name not found")]
+    RoleNotFound,
+    #[error("authentication failed, invalid user ID or password")]
+    AuthFailed,
+    #[error("permission denied")]
+    PermissionDenied,
+    #[error("role is not granted to the user")]
+    RoleNotGranted,
+    #[error("permission is not granted to the role")]
+    PermissionNotGranted,
+    #[error("authentication is not enabled")]
+    AuthNotEnabled,
+    #[error("invalid auth management")]
+    InvalidAuthManagement,
+    #[error("revision of auth store is old")]
+    AuthOldRevision,
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::answer::{Alarm, Answer, Applied, Refusal};
 use crate::check;
 use crate::cluster::{member_json, member_key};
-use crate::command::{AlarmKind, Command, Member};
+use crate::command::{AlarmKind, Command, Member, Proposal};
 use crate::halt::Halt;
 use crate::ids::{LeaseId, LogIndex, MemberId, Position, Revision, Term};
 use crate::record::{self, LeaseRow, alarm_key, revision_bytes};
@@ -23,13 +23,18 @@ impl<T: Tables> State<T> {
     /// The same `index` and `command` give the same [`Applied`] on every member. A request that the rules refuse is
     /// a normal answer inside it. Everything the command changes is staged as one [`Change`], together with `index`.
     ///
+    /// Where users are enforced, the author's right is decided here, on the state as it is now, before anything else:
+    /// what was checked at the door may have changed on the way through the log.
+    ///
     /// # Errors
     /// [`Halt`] means that this member can no longer be trusted (bad table, lost entry): stop, do not retry.
-    pub fn apply(&mut self, index: LogIndex, term: Term, command: Command) -> Result<Applied, Halt> {
+    pub fn apply(&mut self, index: LogIndex, term: Term, proposal: impl Into<Proposal>) -> Result<Applied, Halt> {
         self.expect(index)?;
+        let Proposal { author, command } = proposal.into();
+        let permitted = self.permit(&author, &command);
         let mut write = Write::begin(self);
-        let outcome = match write.gate(&command) {
-            Ok(()) => write.carry_out(command)?,
+        let outcome = match permitted.and_then(|()| write.gate(&command)) {
+            Ok(()) => write.carry_out(index, command)?,
             Err(refusal) => Err(refusal),
         };
         let (ops, events) = write.end();
@@ -81,7 +86,7 @@ impl<T: Tables> Write<'_, T> {
         Ok(())
     }
 
-    fn carry_out(&mut self, command: Command) -> Outcome {
+    fn carry_out(&mut self, index: LogIndex, command: Command) -> Outcome {
         match command {
             Command::Put(put) => {
                 if let Err(refusal) = txn::put_is_possible(self.state, &put) {
@@ -106,6 +111,7 @@ impl<T: Tables> Write<'_, T> {
             Command::MemberRemove { id } => Ok(self.member_remove(id)),
             Command::MemberPromote { id } => Ok(self.member_promote(id)),
             Command::ClusterVersion(version) => Ok(Ok(self.cluster_version(version))),
+            Command::Auth(change) => Ok(self.auth_change(index, change)),
         }
     }
 
@@ -219,11 +225,11 @@ impl<T: Tables> Write<'_, T> {
         Answer::ClusterVersion
     }
 
-    fn put_row(&mut self, bucket: Bucket, key: &[u8], value: Vec<u8>) {
+    pub(crate) fn put_row(&mut self, bucket: Bucket, key: &[u8], value: Vec<u8>) {
         self.ops.push(TableOp::Put { bucket, key: Bytes::copy_from_slice(key), value: value.into() });
     }
 
-    fn delete_row(&mut self, bucket: Bucket, key: &[u8]) {
+    pub(crate) fn delete_row(&mut self, bucket: Bucket, key: &[u8]) {
         self.ops.push(TableOp::Delete { bucket, key: Bytes::copy_from_slice(key) });
     }
 }

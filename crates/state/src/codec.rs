@@ -1,19 +1,21 @@
 //! The bytes of a [`Command`] in the log. The numbers here are frozen; `docs/format/command.md` is the law.
 //!
 //! ```text
-//! version (1) │ kind (1) │ fields of that kind …
+//! version (1) │ author, if there is one │ kind (1) │ fields of that kind …
 //! ```
 //! Numbers are seven-bit groups, lowest first; keys, values and texts have their length before them. Reading copies
 //! nothing: keys and values are slices of the input. This page must never know what a command does.
 
 use bytes::Bytes;
 
+use crate::auth::{Access, AuthChange, Author, Permission};
 use crate::command::{
-    AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Member, Op, Put, Range,
+    AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Member, Op, Proposal, Put, Range,
     SortOrder, SortTarget, Txn,
 };
-use crate::ids::{LeaseId, MemberId, Revision};
+use crate::ids::{AuthRevision, LeaseId, MemberId, Revision};
 
+mod auth;
 mod read;
 mod write;
 
@@ -42,15 +44,76 @@ const MEMBER_ADD: u8 = 12;
 const MEMBER_REMOVE: u8 = 13;
 const MEMBER_PROMOTE: u8 = 14;
 const CLUSTER_VERSION: u8 = 15;
+const BY_THE_STORE: u8 = 16;
+const BY_A_USER: u8 = 17;
+const AUTH: u8 = 18;
+
+impl Proposal {
+    /// Writes the command and who asks for it, as the log keeps them.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(&self.author, &self.command)
+    }
+
+    /// Reads what [`Proposal::encode`] wrote. Keys and values are slices of `bytes`; copy what is kept for long.
+    ///
+    /// # Errors
+    /// [`DecodeError`] for anything else. Never panics, and never takes more memory than the input is worth.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        match r.byte()? {
+            VERSION => {}
+            _ => return Err(r.wrong("a version of the command format that this release does not know")),
+        }
+        let (author, kind) = match r.byte()? {
+            BY_THE_STORE => (Author::Store, r.byte()?),
+            BY_A_USER => {
+                let name = r.text()?.into();
+                (Author::User { name, revision: AuthRevision(r.number()?) }, r.byte()?)
+            }
+            kind => (Author::Nobody, kind),
+        };
+        let command = Command::read(kind, &mut r)?;
+        r.end()?;
+        Ok(Self { author, command })
+    }
+}
+
+fn encode(author: &Author, command: &Command) -> Vec<u8> {
+    let mut w = Writer::with_capacity(match command {
+        Command::Put(put) => put.key.len() + put.value.len() + 64,
+        _ => 64,
+    });
+    w.byte(VERSION);
+    match author {
+        Author::Nobody => {}
+        Author::Store => w.byte(BY_THE_STORE),
+        Author::User { name, revision } => {
+            w.kind(BY_A_USER).bytes(name.as_bytes());
+            w.number(revision.0);
+        }
+    }
+    command.write(&mut w);
+    w.out
+}
 
 impl Command {
-    /// Writes the command as the log keeps it.
+    /// Writes the command as the log keeps it when nobody says who asks.
     pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(match self {
-            Command::Put(put) => put.key.len() + put.value.len() + 32,
-            _ => 64,
-        });
-        w.byte(VERSION);
+        encode(&Author::Nobody, self)
+    }
+
+    /// Reads what [`Command::encode`] wrote.
+    ///
+    /// # Errors
+    /// As for [`Proposal::decode`]; and an author is none of a bare command's fields.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        match Proposal::decode(bytes)? {
+            Proposal { author: Author::Nobody, command } => Ok(command),
+            _ => Err(DecodeError { at: 1, what: "an author, where a bare command was expected" }),
+        }
+    }
+
+    fn write(&self, w: &mut Writer) {
         match self {
             Command::Put(put) => w.kind(PUT).put(put),
             Command::DeleteRange(delete) => w.kind(DELETE_RANGE).delete(delete),
@@ -83,21 +146,12 @@ impl Command {
             Command::MemberRemove { id } => w.kind(MEMBER_REMOVE).number(id.0),
             Command::MemberPromote { id } => w.kind(MEMBER_PROMOTE).number(id.0),
             Command::ClusterVersion(version) => w.kind(CLUSTER_VERSION).bytes(version.as_bytes()),
+            Command::Auth(change) => w.kind(AUTH).auth_change(change),
         }
-        w.out
     }
 
-    /// Reads what [`Command::encode`] wrote. Keys and values are slices of `bytes`; copy what is kept for long.
-    ///
-    /// # Errors
-    /// [`DecodeError`] for anything else. Never panics, and never takes more memory than the input is worth.
-    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        match r.byte()? {
-            VERSION => {}
-            _ => return Err(r.wrong("a version of the command format that this release does not know")),
-        }
-        let command = match r.byte()? {
+    fn read(kind: u8, r: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match kind {
             PUT => Command::Put(r.put()?),
             DELETE_RANGE => Command::DeleteRange(r.delete()?),
             TXN => Command::Txn(r.txn()?),
@@ -115,9 +169,8 @@ impl Command {
             MEMBER_REMOVE => Command::MemberRemove { id: r.member_id()? },
             MEMBER_PROMOTE => Command::MemberPromote { id: r.member_id()? },
             CLUSTER_VERSION => Command::ClusterVersion(r.text()?),
+            AUTH => Command::Auth(r.auth_change()?),
             _ => return Err(r.wrong("a kind of command that this release does not know")),
-        };
-        r.end()?;
-        Ok(command)
+        })
     }
 }

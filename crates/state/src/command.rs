@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::{AuthChange, Author};
 use crate::ids::{LeaseId, MemberId, Revision};
 
 /// A set of adjacent keys.
@@ -273,4 +274,31 @@ pub enum Command {
     },
     /// The version that all members can speak, as text (`3.5.0`).
     ClusterVersion(String),
+    /// Users, roles, and whether they are enforced.
+    Auth(AuthChange),
+}
+
+/// A command, and who asks for it.
+///
+/// Where users are enforced, an author without the right is refused when the command is applied, whatever was checked
+/// before. A bare command comes from nobody: forgetting the author refuses too much, never too little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Who asks.
+    pub author: Author,
+    /// For what.
+    pub command: Command,
+}
+
+impl Proposal {
+    /// What the store asks of itself. No client's request may be given this.
+    pub fn own(command: Command) -> Self {
+        Self { author: Author::Store, command }
+    }
+}
+
+impl From<Command> for Proposal {
+    fn from(command: Command) -> Self {
+        Self { author: Author::Nobody, command }
+    }
 }

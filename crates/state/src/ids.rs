@@ -27,6 +27,10 @@ id!(
     MemberId(u64)
 );
 id!(
+    /// Counts the changes of users and roles. A store with no change has 1; one that never had users may have 0.
+    AuthRevision(u64)
+);
+id!(
     /// Names the cluster.
     ClusterId(u64)
 );

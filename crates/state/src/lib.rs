@@ -17,6 +17,7 @@ mod txn;
 mod write;
 
 pub mod answer;
+pub mod auth;
 pub mod check;
 pub mod codec;
 pub mod command;
@@ -27,16 +28,17 @@ pub mod tables;
 pub mod watch;
 
 pub use answer::{Alarm, Answer, Applied, Event, KeyValue, OpAnswer, RangeAnswer, Refusal, TxnAnswer};
+pub use auth::{Access, Auth, AuthChange, Author, Permission};
 pub use cluster::{member_json, member_key, parse_member_json, parse_member_key};
 pub use codec::DecodeError;
 pub use command::{
-    AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Member, Op, Put, Range,
+    AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Member, Op, Proposal, Put, Range,
     SortOrder, SortTarget, Txn,
 };
 pub use compaction::Progress;
 pub use halt::{Halt, ReadError};
 pub use hash::{HashAnswer, HashPlan};
-pub use ids::{ClusterId, LeaseId, LogIndex, MemberId, Position, Revision, Term};
+pub use ids::{AuthRevision, ClusterId, LeaseId, LogIndex, MemberId, Position, Revision, Term};
 pub use lease::Lease;
 pub use range::RangePlan;
 pub use state::State;

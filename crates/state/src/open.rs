@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::auth::{self, Auth};
 use crate::cluster::{Cluster, parse_member_json, parse_member_key};
 use crate::compaction::Compaction;
 use crate::halt::Halt;
-use crate::ids::{LeaseId, Position, Revision};
+use crate::ids::{AuthRevision, LeaseId, Position, Revision};
 use crate::index::{Bulk, Extra, Mark};
 use crate::lease::Leases;
 use crate::record::{self, LeaseRow, RecordView, parse_alarm_key, parse_position_key};
@@ -33,7 +34,7 @@ impl<T: Tables> State<T> {
         Ok(Self {
             alarms: load_alarms(&tables)?,
             cluster: load_cluster(&tables)?,
-            auth_enabled: load_auth(&tables)?,
+            auth: load_auth(&tables)?,
             revision: Revision(newest.max(scheduled).max(1)),
             applied: tables.applied(),
             compaction,
@@ -148,13 +149,35 @@ fn load_cluster<T: Tables>(tables: &T) -> Result<Cluster, Halt> {
     Ok(cluster)
 }
 
-fn load_auth<T: Tables>(tables: &T) -> Result<bool, Halt> {
-    let mut enabled = false;
+fn load_auth<T: Tables>(tables: &T) -> Result<Auth, Halt> {
+    let (mut enabled, mut revision) = (false, AuthRevision(0));
     rows(tables, Bucket::Auth, |key, value| {
-        if key == record::AUTH_ENABLED {
-            enabled = value == [1];
+        match key {
+            record::AUTH_ENABLED => enabled = value == [1],
+            record::AUTH_REVISION => {
+                let bytes = value.try_into().map_err(|_| "not a number of 8 bytes")?;
+                revision = AuthRevision(u64::from_be_bytes(bytes));
+            }
+            _ => {}
         }
         Ok(())
     })?;
-    Ok(enabled)
+    let (mut users, mut roles) = (Vec::new(), Vec::new());
+    rows(tables, Bucket::AuthUsers, |key, value| {
+        let user = auth::User::decode(value)?;
+        if key != user.name.as_bytes() {
+            return Err(format!("the row says it is user {}", user.name));
+        }
+        users.push(user);
+        Ok(())
+    })?;
+    rows(tables, Bucket::AuthRoles, |key, value| {
+        let role = auth::Role::decode(value)?;
+        if key != role.name.as_bytes() {
+            return Err(format!("the row says it is role {}", role.name));
+        }
+        roles.push(role);
+        Ok(())
+    })?;
+    Ok(Auth::load(enabled, revision, users, roles))
 }

@@ -20,6 +20,8 @@ pub const META_COMPACT_FINISHED: &[u8] = b"finishedCompactRev";
 pub const CLUSTER_VERSION: &[u8] = b"clusterVersion";
 /// Row of bucket `auth`.
 pub const AUTH_ENABLED: &[u8] = b"authEnabled";
+/// Row of bucket `auth`.
+pub const AUTH_REVISION: &[u8] = b"authRevision";
 /// What every row of bucket `members_removed` holds.
 pub const MEMBER_REMOVED: &[u8] = b"removed";
 
@@ -250,14 +252,14 @@ pub(crate) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     None
 }
 
-fn put_number(out: &mut Vec<u8>, field: u8, n: i64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u8, n: i64) {
     if n != 0 {
         out.push(field << 3);
         put_varint(out, n.cast_unsigned());
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) -> Range<usize> {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) -> Range<usize> {
     if !bytes.is_empty() {
         out.push(field << 3 | 2);
         put_varint(out, bytes.len() as u64);
@@ -266,20 +268,20 @@ fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) -> Range<usize> {
     out.len() - bytes.len()..out.len()
 }
 
-enum Field {
+pub(crate) enum Field {
     Number(i64),
     Bytes(Range<usize>),
     Other,
 }
 
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
+pub(crate) struct Reader<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) at: usize,
 }
 
 impl Reader<'_> {
     #[inline]
-    fn field(&mut self) -> Result<Option<(u64, Field)>, &'static str> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u64, Field)>, &'static str> {
         if self.at == self.bytes.len() {
             return Ok(None);
         }

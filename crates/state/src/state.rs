@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::answer::Alarm;
 use crate::answer::Refusal;
+use crate::auth::Auth;
 use crate::cluster::Cluster;
 use crate::command::{AlarmKind, Member};
 use crate::compaction::Compaction;
@@ -24,7 +25,7 @@ pub struct State<T: Tables> {
     pub(crate) cluster: Cluster,
     pub(crate) revision: Revision,
     pub(crate) compaction: Compaction,
-    pub(crate) auth_enabled: bool,
+    pub(crate) auth: Auth,
     /// Position of the last entry applied; equals what the tables hold.
     pub(crate) applied: (LogIndex, Term),
 }
@@ -90,9 +91,9 @@ impl<T: Tables> State<T> {
         self.cluster.version.as_deref()
     }
 
-    /// Bucket `auth` says that users and roles are enforced.
-    pub fn auth_enabled(&self) -> bool {
-        self.auth_enabled
+    /// Users, roles, and whether they are enforced.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     /// Whether a change of the cluster makes sense now, before it is proposed: what apply would answer.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use eyrie_state::{
-    AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, LeaseId, Member, MemberId, Op,
-    Put, Range, Revision, SortOrder, SortTarget, Txn,
+    Access, AlarmKind, AuthChange, AuthRevision, Author, Command, Compare, CompareResult, CompareTarget, DeleteRange,
+    KeyRange, LeaseId, Member, MemberId, Op, Permission, Proposal, Put, Range, Revision, SortOrder, SortTarget, Txn,
 };
 
 use super::Target;
@@ -14,15 +14,18 @@ pub(super) const TARGET: Target = Target {
     corpus,
     reseal: None,
     run: |input| {
-        let Ok(command) = Command::decode(Bytes::copy_from_slice(input)) else { return false };
-        let again = Command::decode(command.encode().into()).expect("what was encoded is decoded");
-        assert_eq!(again, command, "a command changes on its way through the log");
+        let Ok(proposal) = Proposal::decode(Bytes::copy_from_slice(input)) else { return false };
+        let again = Proposal::decode(proposal.encode().into()).expect("what was encoded is decoded");
+        assert_eq!(again, proposal, "a command changes on its way through the log");
         true
     },
 };
 
 fn corpus() -> Vec<Vec<u8>> {
-    commands().iter().map(|command| command.encode()).collect()
+    let user = Author::User { name: "u".into(), revision: AuthRevision(300) };
+    let authors = [Author::Nobody, Author::Store, user].into_iter().cycle();
+    let proposals = commands().into_iter().zip(authors).map(|(command, author)| Proposal { author, command });
+    proposals.map(|proposal| proposal.encode()).collect()
 }
 
 fn commands() -> Vec<Command> {
@@ -91,5 +94,18 @@ fn commands() -> Vec<Command> {
         Command::MemberRemove { id: MemberId(2) },
         Command::MemberPromote { id: MemberId(2) },
         Command::ClusterVersion("3.5.0".into()),
+        Command::Auth(AuthChange::UserAdd { name: "u".into(), password_hash: "$2a$".into(), no_password: false }),
+        Command::Auth(AuthChange::UserGrant { user: "u".into(), role: "r".into() }),
+        Command::Auth(AuthChange::RoleGrant {
+            role: "r".into(),
+            permission: Permission { access: Access::ReadWrite, key: "a".into(), range_end: "b".into() },
+        }),
+        Command::Auth(AuthChange::RoleRevoke { role: "r".into(), key: "a".into(), range_end: "b".into() }),
+        Command::Auth(AuthChange::Token {
+            user: "u".into(),
+            revision: AuthRevision(7),
+            fingerprint: [0xcd; 32],
+            issued_millis: 1 << 40,
+        }),
     ]
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use eyrie_state::auth::{Role, User};
 use eyrie_state::record::{
     self, LeaseRow, META_COMPACT_FINISHED, META_COMPACT_SCHEDULED, parse_position_key, position_key,
 };
@@ -250,7 +251,16 @@ impl SnapshotFile {
 
     /// Rows of small buckets that a member must understand to start.
     fn check_rows(&self) -> Result<(), SnapshotFault> {
-        for bucket in [Bucket::Lease, Bucket::Alarm, Bucket::Members, Bucket::MembersRemoved, Bucket::Meta] {
+        let buckets = [
+            Bucket::Lease,
+            Bucket::Alarm,
+            Bucket::AuthUsers,
+            Bucket::AuthRoles,
+            Bucket::Members,
+            Bucket::MembersRemoved,
+            Bucket::Meta,
+        ];
+        for bucket in buckets {
             for (key, value) in self.small(bucket)? {
                 check_row(bucket, &key, &value).map_err(|what| {
                     SnapshotFault::Foreign(format!("bucket {}, row {}: {what}", bucket.name(), key.escape_ascii()))
@@ -344,6 +354,8 @@ fn check_row(bucket: Bucket, key: &[u8], value: &[u8]) -> Result<(), String> {
     let sound = match bucket {
         Bucket::Lease => LeaseRow::decode(value).is_ok_and(|row| row.id.0 != 0 && LeaseRow::key(row.id) == key),
         Bucket::Alarm => record::parse_alarm_key(key).is_ok(),
+        Bucket::AuthUsers => User::decode(value).is_ok_and(|user| user.name.as_bytes() == key),
+        Bucket::AuthRoles => Role::decode(value).is_ok_and(|role| role.name.as_bytes() == key),
         Bucket::Members => parse_member_key(key) == Some(parse_member_json(value)?.id),
         Bucket::MembersRemoved => parse_member_key(key).is_some(),
         Bucket::Meta if key == META_COMPACT_SCHEDULED || key == META_COMPACT_FINISHED => {

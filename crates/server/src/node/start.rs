@@ -174,7 +174,7 @@ fn rows_of_upstream(members: &[Member]) -> [TableOp; 2] {
 /// What a store may hold that this release does not serve: starting would drop a promise silently.
 fn refuse_what_is_not_served(state: &State<RedbTables>, config: &Config) -> Result<(), Fatal> {
     let dir = config.data_dir.display();
-    if state.auth_enabled() {
+    if state.auth().enabled() {
         return Err(Fatal::Other(format!(
             "the store in {dir} has authentication enabled, which this release does not enforce: it is left untouched, and \
              not served to everybody. Serve it with upstream etcd (eyrie utl cannot switch authentication off), run \

@@ -208,7 +208,7 @@ impl Reader {
     }
 
     /// Reads a byte of flags, of which the first `known` may be set.
-    fn flags(&mut self, known: u32) -> Result<[bool; 4], DecodeError> {
+    pub(super) fn flags(&mut self, known: u32) -> Result<[bool; 4], DecodeError> {
         let byte = self.byte()?;
         if u32::from(byte) >> known != 0 {
             return Err(self.wrong("an unknown flag"));

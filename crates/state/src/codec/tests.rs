@@ -79,6 +79,57 @@ fn the_bytes_are_frozen() {
 }
 
 #[test]
+fn the_bytes_of_authors_and_users_are_frozen() {
+    let user = Author::User { name: "bo".into(), revision: AuthRevision(300) };
+    let fingerprint = [7; 32];
+    let grant = |access| AuthChange::RoleGrant {
+        role: "r".into(),
+        permission: Permission { access, key: "k".into(), range_end: "l".into() },
+    };
+    let two = |make: fn(String, String) -> AuthChange| make("u".into(), "r".into());
+    let token = AuthChange::Token { user: "u".into(), revision: AuthRevision(5), fingerprint, issued_millis: 200 };
+    let password_hash = String::from("h");
+    let changes: [(AuthChange, Vec<u8>); 14] = [
+        (AuthChange::Enable, b"\x01".to_vec()),
+        (AuthChange::Disable, b"\x02".to_vec()),
+        (AuthChange::UserAdd { name: "u".into(), password_hash, no_password: false }, b"\x03\x01u\x00\x01h".to_vec()),
+        (
+            AuthChange::UserAdd { name: "u".into(), password_hash: String::new(), no_password: true },
+            b"\x03\x01u\x01\x00".to_vec(),
+        ),
+        (AuthChange::UserDelete { name: "u".into() }, b"\x04\x01u".to_vec()),
+        (two(|name, password_hash| AuthChange::UserPassword { name, password_hash }), b"\x05\x01u\x01r".to_vec()),
+        (two(|user, role| AuthChange::UserGrant { user, role }), b"\x06\x01u\x01r".to_vec()),
+        (two(|user, role| AuthChange::UserRevoke { user, role }), b"\x07\x01u\x01r".to_vec()),
+        (AuthChange::RoleAdd { name: "r".into() }, b"\x08\x01r".to_vec()),
+        (AuthChange::RoleDelete { name: "r".into() }, b"\x09\x01r".to_vec()),
+        (grant(Access::Read), b"\x0a\x01r\x00\x01k\x01l".to_vec()),
+        (grant(Access::ReadWrite), b"\x0a\x01r\x02\x01k\x01l".to_vec()),
+        (
+            AuthChange::RoleRevoke { role: "r".into(), key: "k".into(), range_end: Bytes::new() },
+            b"\x0b\x01r\x01k\x00".to_vec(),
+        ),
+        (token, [b"\x0c\x01u\x05", &fingerprint[..], b"\xc8\x01"].concat()),
+    ];
+    for (change, want) in changes {
+        for (author, mark) in
+            [(Author::Nobody, &b""[..]), (Author::Store, b"\x10"), (user.clone(), b"\x11\x02bo\xac\x02")]
+        {
+            let proposal = Proposal { author, command: Command::Auth(change.clone()) };
+            let bytes = [b"\x01", mark, b"\x12", &want].concat();
+            assert_eq!(proposal.encode(), bytes, "{proposal:?}");
+            assert_eq!(Proposal::decode(bytes.into()), Ok(proposal));
+        }
+    }
+    let put = Put { key: "k".into(), ..Put::default() };
+    let by_bo = Proposal { author: user, command: Command::Put(put) }.encode();
+    assert_eq!(by_bo, b"\x01\x11\x02bo\xac\x02\x01\x00\x00\x01k\x00");
+    assert!(Command::decode(by_bo.into()).unwrap_err().to_string().contains("author"));
+    let twice = b"\x01\x10\x10\x06\x07";
+    assert!(Proposal::decode(Bytes::from_static(twice)).unwrap_err().to_string().contains("kind of command"));
+}
+
+#[test]
 fn what_is_too_deep_is_refused_and_what_is_not_is_read() {
     let nest = |depth| {
         let txn = (1..depth).fold(Txn::default(), |txn, _| Txn { success: vec![Op::Txn(txn)], ..Txn::default() });
@@ -198,6 +249,34 @@ fn member() -> impl Strategy<Value = Member> {
         },
     )
 }
+fn author() -> impl Strategy<Value = Author> {
+    let user = ("[a-zä]{0,5}", any::<u64>());
+    prop_oneof![
+        Just(Author::Nobody),
+        Just(Author::Store),
+        user.prop_map(|(name, revision)| Author::User { name: name.into(), revision: AuthRevision(revision) }),
+    ]
+}
+fn auth_change() -> impl Strategy<Value = AuthChange> {
+    let name = || "[a-zä]{0,5}";
+    let access = prop::sample::select(vec![Access::Read, Access::Write, Access::ReadWrite]);
+    prop_oneof![
+        (name(), name(), any::<bool>()).prop_map(|(name, password_hash, no_password)| AuthChange::UserAdd {
+            name,
+            password_hash,
+            no_password
+        }),
+        (name(), name()).prop_map(|(user, role)| AuthChange::UserGrant { user, role }),
+        (name(), access, bytes(), bytes()).prop_map(|(role, access, key, range_end)| AuthChange::RoleGrant {
+            role,
+            permission: Permission { access, key, range_end }
+        }),
+        (name(), bytes(), bytes()).prop_map(|(role, key, range_end)| AuthChange::RoleRevoke { role, key, range_end }),
+        (name(), any::<u64>(), any::<[u8; 32]>(), any::<u64>()).prop_map(|(user, at, fingerprint, issued_millis)| {
+            AuthChange::Token { user, revision: AuthRevision(at), fingerprint, issued_millis }
+        }),
+    ]
+}
 fn command() -> impl Strategy<Value = Command> {
     let kind = prop::sample::select(vec![AlarmKind::NoSpace, AlarmKind::Corrupt]);
     let alarm = (any::<u64>().prop_map(MemberId), kind);
@@ -223,6 +302,7 @@ fn command() -> impl Strategy<Value = Command> {
         id.clone().prop_map(|id| Command::MemberRemove { id }),
         id.prop_map(|id| Command::MemberPromote { id }),
         "[0-9.]{0,6}".prop_map(Command::ClusterVersion),
+        auth_change().prop_map(Command::Auth),
     ]
 }
 
@@ -232,6 +312,12 @@ proptest! {
     #[test]
     fn every_command_comes_back(command in command()) {
         prop_assert_eq!(Command::decode(command.encode().into()), Ok(command));
+    }
+
+    #[test]
+    fn every_proposal_comes_back(author in author(), command in command()) {
+        let proposal = Proposal { author, command };
+        prop_assert_eq!(Proposal::decode(proposal.encode().into()), Ok(proposal));
     }
 
     #[test]
@@ -248,6 +334,7 @@ proptest! {
     #[test]
     fn garbage_never_panics(garbage in vec(any::<u8>(), 0..200), kind in 0..20u8) {
         let _ = Command::decode(garbage.clone().into());
-        let _ = Command::decode([&[VERSION, kind], &garbage[..]].concat().into());
+        let _ = Proposal::decode([&[VERSION, kind], &garbage[..]].concat().into());
+        let _ = Proposal::decode([&[VERSION, BY_THE_STORE, kind], &garbage[..]].concat().into());
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use eyrie_state::*;
 
-use parse::Said;
+use parse::{Said, Who};
 
 /// A state in a conversation.
 pub(crate) struct Talk {
@@ -23,9 +23,15 @@ impl Talk {
     /// Says one line and returns the answer: zero or more lines, each ended.
     pub(crate) fn say(&mut self, line: &str) -> String {
         match parse::said(line) {
-            Said::Command(command) => self.command(command),
-            Said::Get(range) => self.get(&range),
-            Said::Read(txn) => self.read(&txn),
+            Said::Command(who, command) => self.command(who, command),
+            Said::Get(who, range) => self.get(who, &range),
+            Said::Read(who, txn) => self.read(who, &txn),
+            Said::Lease(who, id, what) => {
+                let author = self.author(who);
+                let permitted = self.state().permit_lease(&author, id, what);
+                permitted.map_or_else(|refusal| format!("refused: {refusal}\n"), |()| "yes\n".into())
+            }
+            Said::Users => self.users(),
             Said::Step(keys_max) => {
                 let progress = self.state().compaction_step(keys_max).unwrap();
                 let finished = progress.finished.map_or(String::new(), |revision| format!(" finished={revision}"));
@@ -59,7 +65,7 @@ impl Talk {
     }
 
     /// As the border does it: shape first, then through the log's bytes, then apply.
-    fn command(&mut self, command: Command) -> String {
+    fn command(&mut self, who: Who, command: Command) -> String {
         let shape = match &command {
             Command::Put(put) => check::put(put),
             Command::DeleteRange(delete) => check::delete(delete),
@@ -69,10 +75,11 @@ impl Talk {
         if let Err(refusal) = shape {
             return format!("refused at the door: {refusal}\n");
         }
-        let command = Command::decode(command.encode().into()).unwrap();
+        let proposal = Proposal { author: self.author(who), command };
+        let proposal = Proposal::decode(proposal.encode().into()).unwrap();
         let state = self.state();
         let index = LogIndex(state.applied().0.0 + 1);
-        let Applied { revision, outcome, events } = state.apply(index, Term(1), command).unwrap();
+        let Applied { revision, outcome, events } = state.apply(index, Term(1), proposal).unwrap();
         let mut out = match outcome {
             Err(refusal) => format!("refused: {refusal} (rev={revision})\n"),
             Ok(answer) => format!("rev={revision}{}\n", show_answer(&answer)),
@@ -85,9 +92,22 @@ impl Talk {
         out
     }
 
-    fn get(&mut self, range: &Range) -> String {
+    fn author(&mut self, who: Who) -> Author {
+        let now = self.state().auth().revision();
+        match who {
+            Who::Nobody => Author::Nobody,
+            Who::Itself => Author::Store,
+            Who::User(name, at) => Author::User { name: name.into(), revision: at.map_or(now, AuthRevision) },
+        }
+    }
+
+    fn get(&mut self, who: Who, range: &Range) -> String {
         if let Err(refusal) = check::range(range) {
             return format!("refused at the door: {refusal}\n");
+        }
+        let author = self.author(who);
+        if let Err(refusal) = self.state().permit_read(&author, &range.keys) {
+            return format!("refused: {refusal}\n");
         }
         match self.state().plan_range(range) {
             Err(refusal) => format!("refused: {refusal}\n"),
@@ -98,11 +118,33 @@ impl Talk {
         }
     }
 
-    fn read(&mut self, txn: &Txn) -> String {
+    fn read(&mut self, who: Who, txn: &Txn) -> String {
+        let author = self.author(who);
+        if let Err(refusal) = self.state().permit_txn(&author, txn) {
+            return format!("refused: {refusal}\n");
+        }
         match self.state().read_txn(txn) {
             Err(error) => format!("refused: {error}\n"),
             Ok(answer) => format!("read{}\n", show_answer(&Answer::Txn(answer))),
         }
+    }
+
+    fn users(&mut self) -> String {
+        let auth = self.state().auth();
+        let mut out = format!("enabled={} auth-revision={}\n", auth.enabled(), auth.revision());
+        for user in auth.users() {
+            let roles: Vec<_> = user.roles.iter().map(String::as_str).collect();
+            let secret = if user.no_password { "-" } else { &user.password_hash };
+            writeln!(out, "user {} {secret} [{}]", user.name, roles.join(" ")).unwrap();
+        }
+        for role in auth.roles() {
+            write!(out, "role {}", role.name).unwrap();
+            for Permission { access, key, range_end } in &role.permissions {
+                write!(out, " {access:?}({}, {})", key.escape_ascii(), range_end.escape_ascii()).unwrap();
+            }
+            out.push('\n');
+        }
+        out
     }
 
     fn show(&mut self) -> String {
@@ -161,7 +203,10 @@ fn show_answer(answer: &Answer) -> String {
             format!(" alarms=[{}]", alarms.join(", "))
         }
         Answer::Members(members) => format!(" members={}", members.len()),
-        Answer::Compact | Answer::LeaseRevoke | Answer::LeaseCheckpoint | Answer::ClusterVersion => String::new(),
+        Answer::Token { index } => format!(" index={index}"),
+        Answer::Compact | Answer::LeaseRevoke | Answer::LeaseCheckpoint | Answer::ClusterVersion | Answer::Auth => {
+            String::new()
+        }
     }
 }
 

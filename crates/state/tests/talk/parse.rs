@@ -1,13 +1,16 @@
 //! Words to values. A script with a mistake in it panics, and says where.
 
 use bytes::Bytes;
+use eyrie_state::auth::LeaseUse;
 use eyrie_state::*;
 
 /// What a line says.
 pub(crate) enum Said {
-    Command(Command),
-    Get(Range),
-    Read(Txn),
+    Command(Who, Command),
+    Get(Who, Range),
+    Read(Who, Txn),
+    Lease(Who, LeaseId, LeaseUse),
+    Users,
     Step(usize),
     Hash(Option<Revision>),
     Reopen,
@@ -18,12 +21,24 @@ pub(crate) enum Said {
     Records,
 }
 
+/// Who says it: `as NAME` or `as NAME@AUTH-REVISION` before a line, `itself` for the store.
+pub(crate) enum Who {
+    Nobody,
+    Itself,
+    User(String, Option<u64>),
+}
+
 /// Parses one line; words are parted by blanks, `""` is the empty word, `\0` the zero byte.
 pub(crate) fn said(line: &str) -> Said {
     let mut words = Words { line, words: line.split_whitespace().collect(), at: 0 };
+    let who = words.who();
     let said = match words.next() {
-        "get" => Said::Get(words.range()),
-        "read" => Said::Read(words.txn()),
+        "get" => Said::Get(who, words.range()),
+        "read" => Said::Read(who, words.txn()),
+        "look-at-lease" => Said::Lease(who, LeaseId(words.number()), LeaseUse::Look),
+        "show-keys-of-lease" => Said::Lease(who, LeaseId(words.number()), LeaseUse::ShowKeys),
+        "rule-lease" => Said::Lease(who, LeaseId(words.number()), LeaseUse::Rule),
+        "users" => Said::Users,
         "step" => Said::Step(words.number()),
         "hash" => Said::Hash(words.more().then(|| Revision(words.number()))),
         "reopen" => Said::Reopen,
@@ -32,7 +47,7 @@ pub(crate) fn said(line: &str) -> Said {
         "members" => Said::Members,
         "alarms" => Said::Alarms,
         "records" => Said::Records,
-        verb => Said::Command(words.command(verb)),
+        verb => Said::Command(who, words.command(verb)),
     };
     assert!(!words.more(), "too many words: {line}");
     said
@@ -84,6 +99,78 @@ impl<'a> Words<'a> {
         }
     }
 
+    fn who(&mut self) -> Who {
+        match self.peek() {
+            "itself" => {
+                self.next();
+                Who::Itself
+            }
+            "as" => {
+                self.next();
+                match self.next().split_once('@') {
+                    Some((name, at)) => Who::User(name.to_owned(), Some(at.parse().unwrap())),
+                    None => Who::User(self.words[self.at - 1].to_owned(), None),
+                }
+            }
+            _ => Who::Nobody,
+        }
+    }
+
+    fn name(&mut self) -> String {
+        String::from_utf8(self.bytes().to_vec()).unwrap()
+    }
+
+    fn auth(&mut self, verb: &str) -> AuthChange {
+        let what = self.next();
+        match (verb, what) {
+            ("auth", "enable") => AuthChange::Enable,
+            ("auth", "disable") => AuthChange::Disable,
+            ("user", "add") => AuthChange::UserAdd {
+                name: self.name(),
+                no_password: self.flag("no-password"),
+                password_hash: if self.more() { self.name() } else { String::new() },
+            },
+            ("user", "delete") => AuthChange::UserDelete { name: self.name() },
+            ("user", "password") => AuthChange::UserPassword { name: self.name(), password_hash: self.name() },
+            ("user", "grant") => AuthChange::UserGrant { user: self.name(), role: self.name() },
+            ("user", "revoke") => AuthChange::UserRevoke { user: self.name(), role: self.name() },
+            ("role", "add") => AuthChange::RoleAdd { name: self.name() },
+            ("role", "delete") => AuthChange::RoleDelete { name: self.name() },
+            ("role", "grant") => AuthChange::RoleGrant { role: self.name(), permission: self.permission() },
+            ("role", "revoke") => {
+                let role = self.name();
+                let (key, range_end) = self.etcd_range();
+                AuthChange::RoleRevoke { role, key, range_end }
+            }
+            ("token", user) => AuthChange::Token {
+                user: user.to_owned(),
+                revision: AuthRevision(self.number()),
+                fingerprint: [7; 32],
+                issued_millis: 0,
+            },
+            _ => panic!("nobody understands: {}", self.line),
+        }
+    }
+
+    fn permission(&mut self) -> Permission {
+        let access = match self.next() {
+            "read" => Access::Read,
+            "write" => Access::Write,
+            "both" => Access::ReadWrite,
+            word => panic!("no such access: {word}"),
+        };
+        let (key, range_end) = self.etcd_range();
+        Permission { access, key, range_end }
+    }
+
+    fn etcd_range(&mut self) -> (Bytes, Bytes) {
+        match self.keys() {
+            KeyRange::One(key) => (key, Bytes::new()),
+            KeyRange::Span(from, to) => (from, to),
+            KeyRange::From(from) => (from, Bytes::from_static(b"\0")),
+        }
+    }
+
     fn command(&mut self, verb: &str) -> Command {
         let member = |id: u64| MemberId(id);
         match verb {
@@ -121,6 +208,7 @@ impl<'a> Words<'a> {
             "move" => Command::MemberUpdate { id: member(self.number()), peer_urls: vec![self.next().to_owned()] },
             "leave" => Command::MemberRemove { id: member(self.number()) },
             "promote" => Command::MemberPromote { id: member(self.number()) },
+            "auth" | "user" | "role" | "token" => Command::Auth(self.auth(verb)),
             "version" => Command::ClusterVersion(self.next().to_owned()),
             _ => panic!("nobody understands: {}", self.line),
         }
