@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::auth::{AuthSettings, JwtSettings, TokenKind};
+
 /// A URL that the member listens on or advertises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
@@ -109,6 +111,8 @@ pub struct Config {
     pub cors: Vec<String>,
     /// Allowed Host headers; `*` for all.
     pub host_whitelist: Vec<String>,
+    /// How users prove who they are.
+    pub auth: AuthSettings,
     /// A request slower than this is logged.
     pub warning_apply_duration: Duration,
     /// Smallest interval of client pings.
@@ -172,6 +176,7 @@ impl Default for Config {
             extensive_metrics: false,
             cors: vec!["*".into()],
             host_whitelist: vec!["*".into()],
+            auth: AuthSettings::default(),
             warning_apply_duration: Duration::from_millis(100),
             grpc_keepalive_min_time: Duration::from_secs(5),
             grpc_keepalive_interval: Duration::from_secs(2 * 60 * 60),

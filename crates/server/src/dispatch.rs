@@ -18,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
+use crate::auth::admit;
 use crate::config::Config;
 use crate::election::ElectionService;
 use crate::grpc::{AuthService, Call, ClusterService, EdgeBody, KvService, LeaseService, MaintenanceService, Short};
@@ -27,7 +28,7 @@ use crate::line::Line;
 use crate::lock::LockService;
 use crate::metrics::GrpcCounted;
 use crate::store::Store;
-use crate::watch::WatchService;
+use crate::watch::{WatchService, WatchSettings};
 
 const GRPC_STATUS: &str = "grpc-status";
 
@@ -35,6 +36,8 @@ const GRPC_STATUS: &str = "grpc-status";
 #[derive(Clone)]
 pub struct Services {
     store: Store,
+    lease_ids: Arc<LeaseService>,
+    watch_settings: WatchSettings,
     message_bytes_max: usize,
     kv: KvServer<KvService>,
     watch: WatchService<Store>,
@@ -56,12 +59,22 @@ impl std::fmt::Debug for Services {
 impl Services {
     pub(crate) fn new(store: &Store, config: &Config) -> Self {
         let most = config.max_request_bytes + GRPC_OVERHEAD_BYTES;
-        let store = store.clone();
+        Self::assemble(store.clone(), Arc::new(LeaseService::new(store.clone())), config.into(), most)
+    }
+
+    /// The same services for another caller.
+    fn speaking(&self, store: Store) -> Self {
+        let lease = Arc::new(self.lease_ids.with(store.clone()));
+        Self::assemble(store, lease, self.watch_settings, self.message_bytes_max)
+    }
+
+    fn assemble(store: Store, lease: Arc<LeaseService>, watch_settings: WatchSettings, most: usize) -> Self {
         let kv = KvService { store: store.clone() };
-        let lease = Arc::new(LeaseService::new(store.clone()));
-        let watch = WatchService::new(store.hub().clone(), store.clone(), config.into());
+        let watch = WatchService::new(store.hub().clone(), store.clone(), watch_settings);
         let line = Line::new(kv.clone(), Arc::clone(&lease), watch.clone());
         Self {
+            lease_ids: lease.clone(),
+            watch_settings,
             message_bytes_max: most,
             kv: KvServer::new(kv).max_decoding_message_size(most),
             watch: watch.max_decoding_message_size(most),
@@ -85,6 +98,12 @@ impl Services {
     {
         if wants_leader(request.headers()) && self.store.standing().leader == 0 {
             return Status::unavailable("etcdserver: no leader").into_http();
+        }
+        // Every call comes through here, but for those that go the short way and ask there.
+        match admit(&self.store, request.uri().path(), request.headers(), request.extensions()).await {
+            Ok(None) => {}
+            Ok(Some(caller)) => self = self.speaking(caller),
+            Err(error) => return Status::from(error).into_http(),
         }
         let (service, method) = split(request.uri().path());
         let (service, method) = (service.to_owned(), method.to_owned());

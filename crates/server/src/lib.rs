@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of backup, archives or object stores.
 
+mod auth;
 mod chores;
 mod completions;
 pub mod config;

@@ -44,3 +44,15 @@ pub(crate) const GRACE: Duration = Duration::from_secs(5);
 pub(crate) const LOG_ENTRIES_KEPT_MAX: u64 = 4_000;
 /// Pages of the tables that are kept in memory; the system's page cache keeps the rest.
 pub(crate) const TABLE_CACHE_BYTES: usize = 16 << 20;
+/// Passwords that are hashed or compared at once: each takes a core for tens of milliseconds, and others need cores too.
+pub(crate) const PASSWORDS_AT_ONCE_MAX: usize = 2;
+/// Passwords that may wait for that: about two seconds' worth; beyond it clients hear `too many requests`.
+pub(crate) const PASSWORDS_WAITING_MAX: usize = 64;
+/// How often a login is tried anew because users changed while its password was looked at.
+pub(crate) const LOGIN_RETRIES_MAX: usize = 10;
+/// Simple tokens that a member remembers: more than logins can be made in the life of a token.
+pub(crate) const SIMPLE_TOKENS_MAX: usize = 100_000;
+/// How far the clocks of members may be apart for their tokens to be good at each other.
+pub(crate) const TOKEN_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+/// How long a request waits for a token that this member has yet to hear of.
+pub(crate) const TOKEN_WAIT: Duration = Duration::from_secs(1);

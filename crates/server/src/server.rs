@@ -126,7 +126,7 @@ fn keep_house(store: &Store, config: &Config) -> Result<(JoinHandle<()>, oneshot
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (stop, stopped) = oneshot::channel();
     let (published, ready) = std::sync::mpsc::sync_channel(1);
-    let (store, config) = (store.clone(), config.clone());
+    let (store, config) = (store.itself(), config.clone());
     let house = move || {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {

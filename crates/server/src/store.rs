@@ -6,9 +6,13 @@ use std::time::{Duration, Instant};
 
 use eyrie_api::pb;
 use eyrie_raft::Standing;
-use eyrie_state::{Answer, Command, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer};
+use eyrie_state::auth::LeaseUse;
+use eyrie_state::{
+    Answer, Author, Command, KeyRange, LeaseId, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer,
+};
 use tokio::sync::oneshot;
 
+use crate::auth::{Credentials, Speaker};
 use crate::completions::Waiter;
 use crate::config::Config;
 use crate::errors::ServeError;
@@ -19,11 +23,13 @@ use crate::metrics::Metrics;
 use crate::node::{DurableState, Identity, Item, Shared};
 use crate::watch::WatchHub;
 
-/// A handle to a running member. Cheap to clone.
+/// A handle to a running member, which speaks for somebody: what it reads, that somebody must be allowed to read, and what it
+/// proposes is signed. A new handle speaks for nobody. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
     rules: Arc<Rules>,
+    speaker: Speaker,
 }
 
 /// What of the configuration decides about requests.
@@ -55,7 +61,70 @@ impl Store {
             lease_ttl_secs_min: i64::try_from(ttl_min).unwrap_or(i64::MAX),
             quota_bytes: u64::try_from(quota).ok(),
         };
-        Self { shared, rules: Arc::new(rules) }
+        let speaker = Speaker::Client(Arc::new(Credentials::None));
+        Self { shared, rules: Arc::new(rules), speaker }
+    }
+
+    /// A handle that speaks for the store itself and may do everything. Never for what a client asked for.
+    pub(crate) fn itself(&self) -> Self {
+        Self { speaker: Speaker::Itself, ..self.clone() }
+    }
+
+    /// A handle that speaks for whoever has these credentials.
+    pub(crate) fn speaking_for(&self, credentials: Credentials) -> Self {
+        Self { speaker: Speaker::Client(Arc::new(credentials)), ..self.clone() }
+    }
+
+    /// For whom this handle speaks, by the users of this state.
+    ///
+    /// # Errors
+    /// A token that is not good, or not any more.
+    pub(crate) fn author(&self, state: &DurableState) -> Result<Author, ServeError> {
+        match &self.speaker {
+            Speaker::Itself => Ok(Author::Store),
+            Speaker::Client(_) if !state.auth().enabled() => Ok(Author::Nobody),
+            Speaker::Client(credentials) => self.shared.guard.author(credentials, state.auth()),
+        }
+    }
+
+    /// The author of what is proposed now. While users are not enforced no lock is taken: a moment too long of that is
+    /// answered in apply, which refuses nobody.
+    fn author_now(&self) -> Result<Author, ServeError> {
+        match &self.speaker {
+            Speaker::Itself => Ok(Author::Store),
+            Speaker::Client(_) if !self.shared.guard.is_on() => Ok(Author::Nobody),
+            Speaker::Client(_) => self.read(|state| self.author(state)),
+        }
+    }
+
+    /// Whether these keys may be read.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn permit_read(&self, state: &DurableState, keys: &KeyRange) -> Result<(), ServeError> {
+        if !state.auth().enabled() {
+            return Ok(());
+        }
+        Ok(state.permit_read(&self.author(state)?, keys)?)
+    }
+
+    /// Whether this may be done with a lease.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn permit_lease(&self, state: &DurableState, id: LeaseId, what: LeaseUse) -> Result<(), ServeError> {
+        if !state.auth().enabled() {
+            return Ok(());
+        }
+        Ok(state.permit_lease(&self.author(state)?, id, what)?)
+    }
+
+    /// Whether a command would be permitted now. Apply decides; this spares the log, and the quota, what would be refused.
+    fn permit(&self, command: &Command) -> Result<(), ServeError> {
+        if !self.shared.guard.is_on() {
+            return Ok(());
+        }
+        self.read(|state| Ok(state.permit(&self.author(state)?, command)?))
     }
 
     /// Puts a command in the log and waits until it is applied. `Ok` means that a quorum holds it on disk.
@@ -64,6 +133,7 @@ impl Store {
     /// [`ServeError::Timeout`] and [`ServeError::Stopped`] leave open whether the command will be applied; after all
     /// others it never will.
     pub async fn propose(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
+        self.permit(&command)?;
         if !self.has_room_for(&command)? {
             Box::pin(self.raise_no_space()).await?;
             return Err(Refusal::NoSpace.into());
@@ -79,7 +149,7 @@ impl Store {
         if self.shared.tables_full.is_raised() && quota_cost(&command) > 0 {
             return Err(ServeError::DiskFull);
         }
-        let data = command.encode();
+        let data = command.encode_by(&self.author_now()?);
         if data.len() > self.rules.request_bytes_max {
             return Err(ServeError::TooLarge);
         }
@@ -122,7 +192,10 @@ impl Store {
     /// Refusals, and damaged tables.
     pub fn range(&self, range: &Range) -> Result<(Revision, RangeAnswer), ServeError> {
         self.shared.metrics.mvcc.ranges.inc();
-        let plan = self.read(|state| state.plan_range(range))?;
+        let plan = self.read(|state| {
+            self.permit_read(state, &range.keys)?;
+            Ok::<_, ServeError>(state.plan_range(range)?)
+        })?;
         let revision = plan.revision();
         let answer = plan.run().inspect_err(|fault| self.damaged(fault))?;
         Ok((revision, answer))
@@ -134,7 +207,12 @@ impl Store {
     /// Refusals, and damaged tables.
     pub fn read_txn(&self, txn: &Txn) -> Result<(Revision, TxnAnswer), ServeError> {
         self.shared.metrics.mvcc.txns.inc();
-        let plan = self.read(|state| state.plan_txn(txn))?;
+        let plan = self.read(|state| {
+            if state.auth().enabled() {
+                state.permit_txn(&self.author(state)?, txn)?;
+            }
+            Ok::<_, ServeError>(state.plan_txn(txn)?)
+        })?;
         let revision = plan.revision();
         let answer = plan.run().inspect_err(|fault| self.damaged(fault))?;
         Ok((revision, answer))
@@ -284,6 +362,19 @@ impl Store {
         }
     }
 
+    /// Returns when this entry is applied here.
+    pub(crate) async fn wait_until_applied(&self, index: u64) {
+        loop {
+            let moved = self.shared.applied_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.shared.progress.applied() >= index {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Whether a command keeps the store below its quota.
     fn has_room_for(&self, command: &Command) -> Result<bool, ServeError> {
         let Some(quota) = self.rules.quota_bytes else { return Ok(true) };
@@ -300,7 +391,7 @@ impl Store {
     async fn raise_no_space(&self) -> Result<(), ServeError> {
         let (member, kind) = (self.shared.identity.member, eyrie_state::AlarmKind::NoSpace);
         if !self.read(|state| state.is_raised(kind)) {
-            self.propose_now(Command::AlarmActivate { member, kind }).await?;
+            self.itself().propose_now(Command::AlarmActivate { member, kind }).await?;
         }
         Ok(())
     }
@@ -320,7 +411,11 @@ impl Store {
             Command::AlarmActivate { member: self.shared.identity.member, kind: eyrie_state::AlarmKind::Corrupt };
         let (waiter, _) = Waiter::new();
         // A member that takes no more commands is stopping, which says more than the alarm.
-        let _ = self.shared.inbox.put(Item::Propose { data: alarm.encode(), waiter, since: Instant::now() });
+        let _ = self.shared.inbox.put(Item::Propose {
+            data: alarm.encode_by(&Author::Store),
+            waiter,
+            since: Instant::now(),
+        });
     }
 
     /// Reads everything once and compares checksums, counts and sums; raises the alarm when anything does not fit.

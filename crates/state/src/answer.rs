@@ -101,6 +101,9 @@ pub enum Answer {
     /// The token is good on every member that has applied this entry.
     Token {
         index: LogIndex,
+        user: String,
+        fingerprint: [u8; 32],
+        issued_millis: u64,
     },
 }
 

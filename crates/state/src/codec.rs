@@ -51,7 +51,7 @@ const AUTH: u8 = 18;
 impl Proposal {
     /// Writes the command and who asks for it, as the log keeps them.
     pub fn encode(&self) -> Vec<u8> {
-        encode(&self.author, &self.command)
+        self.command.encode_by(&self.author)
     }
 
     /// Reads what [`Proposal::encode`] wrote. Keys and values are slices of `bytes`; copy what is kept for long.
@@ -78,28 +78,29 @@ impl Proposal {
     }
 }
 
-fn encode(author: &Author, command: &Command) -> Vec<u8> {
-    let mut w = Writer::with_capacity(match command {
-        Command::Put(put) => put.key.len() + put.value.len() + 64,
-        _ => 64,
-    });
-    w.byte(VERSION);
-    match author {
-        Author::Nobody => {}
-        Author::Store => w.byte(BY_THE_STORE),
-        Author::User { name, revision } => {
-            w.kind(BY_A_USER).bytes(name.as_bytes());
-            w.number(revision.0);
-        }
-    }
-    command.write(&mut w);
-    w.out
-}
-
 impl Command {
     /// Writes the command as the log keeps it when nobody says who asks.
     pub fn encode(&self) -> Vec<u8> {
-        encode(&Author::Nobody, self)
+        self.encode_by(&Author::Nobody)
+    }
+
+    /// Writes the command as the log keeps it when this author asks.
+    pub fn encode_by(&self, author: &Author) -> Vec<u8> {
+        let mut w = Writer::with_capacity(match self {
+            Command::Put(put) => put.key.len() + put.value.len() + 64,
+            _ => 64,
+        });
+        w.byte(VERSION);
+        match author {
+            Author::Nobody => {}
+            Author::Store => w.byte(BY_THE_STORE),
+            Author::User { name, revision } => {
+                w.kind(BY_A_USER).bytes(name.as_bytes());
+                w.number(revision.0);
+            }
+        }
+        self.write(&mut w);
+        w.out
     }
 
     /// Reads what [`Command::encode`] wrote.

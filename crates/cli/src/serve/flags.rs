@@ -108,7 +108,6 @@ const NO_PROXY: &str = "the v2 proxy does not exist; run a member, or point clie
 const NO_PROXY_TIMES: &str = "the v2 proxy does not exist";
 const NO_TRACING: &str = "there is no OpenTelemetry exporter";
 const ONE_MEMBER: &str = "has no meaning in a group of one member";
-const NO_AUTH: &str = "authentication cannot be enabled yet (`auth enable` is refused), so no token is ever made";
 const LEGACY: &str = "ignored by etcd 3.5 too";
 
 use Kind::{Bool, Duration, Int, List, OneOf, Text, Uint, Urls};
@@ -281,9 +280,14 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Authentication",
         flags: &[
-            no_effect("auth-token", Text, "simple", NO_AUTH),
-            no_effect("bcrypt-cost", Uint, "10", NO_AUTH),
-            no_effect("auth-token-ttl", Uint, "300", NO_AUTH),
+            here(
+                "auth-token",
+                Text,
+                "simple",
+                "kind of token: simple, or jwt,sign-method=METHOD,priv-key=FILE[,pub-key=FILE][,ttl=5m]",
+            ),
+            here("bcrypt-cost", Uint, "10", "cost of a password's hash: 4 to 31, each step twice the time"),
+            here("auth-token-ttl", Uint, "300", "seconds that a simple token lives after its last use"),
         ],
     },
     Section {

@@ -1,5 +1,6 @@
 //! `eyrie serve`, also as `etcd`: a member, configured as etcd is.
 
+mod auth;
 mod file;
 pub(crate) mod flags;
 mod given;

@@ -88,6 +88,7 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         extensive_metrics: given.get("metrics") == Some("extensive"),
         cors: list(given, "cors"),
         host_whitelist: list(given, "host-whitelist"),
+        auth: super::auth::settings(given)?,
         warning_apply_duration: time(given, "experimental-warning-apply-duration", defaults.warning_apply_duration),
         grpc_keepalive_min_time: time(given, "grpc-keepalive-min-time", defaults.grpc_keepalive_min_time),
         grpc_keepalive_interval: time(given, "grpc-keepalive-interval", defaults.grpc_keepalive_interval),
@@ -310,7 +311,7 @@ fn max_request_bytes(given: &Given, default: usize) -> Result<usize, String> {
     if bytes > MOST { Err(format!("--max-request-bytes={bytes} is more than {MOST}")) } else { Ok(bytes) }
 }
 
-fn number<N: std::str::FromStr>(given: &Given, name: &str, default: N) -> N {
+pub(super) fn number<N: std::str::FromStr>(given: &Given, name: &str, default: N) -> N {
     given.get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -325,7 +326,7 @@ fn positive(given: &Given, name: &str, default: Duration) -> Result<Duration, St
     }
 }
 
-fn switch(given: &Given, name: &str, default: bool) -> bool {
+pub(super) fn switch(given: &Given, name: &str, default: bool) -> bool {
     given.get(name).and_then(values::boolean).unwrap_or(default)
 }
 

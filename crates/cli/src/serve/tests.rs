@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eyrie_server::Config;
-use eyrie_server::config::AutoCompaction;
+use eyrie_server::config::{AutoCompaction, TokenKind};
 use eyrie_server::log::{Format, Level, Output};
 
 use super::flags::{Kind, Meaning, SECTIONS};
@@ -90,7 +90,32 @@ fn bitnami_chart_of_one_replica_starts() {
     let notes = read("", &variables, "").unwrap().notes;
     assert!(notes.contains(&Note::UnknownVariable("ETCD_SERVICE_HOST".into())));
     assert!(notes.contains(&Note::UnknownVariable("ETCD_PORT_2379_TCP".into())));
-    assert!(notes.iter().any(|note| matches!(note, Note::NoEffect("auth-token", _))));
+    let TokenKind::Jwt(jwt) = config.auth.token else { panic!("a jwt") };
+    assert_eq!((&jwt.method[..], jwt.ttl), ("RS256", Duration::from_secs(600)));
+    assert_eq!(jwt.private_key, Some("/opt/bitnami/etcd/certs/token/jwt-token.pem".into()));
+    assert_eq!(jwt.public_key, None);
+}
+
+#[test]
+fn tokens_are_as_asked_or_not_at_all() {
+    let auth = |line: &str| config(line, &[]).expect(line).auth;
+    let plain = auth("");
+    assert_eq!((plain.token, plain.bcrypt_cost, plain.simple_token_ttl.as_secs()), (TokenKind::Simple, 10, 300));
+    let other = auth("--auth-token simple --bcrypt-cost 4 --auth-token-ttl 60");
+    assert_eq!((other.token, other.bcrypt_cost, other.simple_token_ttl.as_secs()), (TokenKind::Simple, 4, 60));
+    assert_eq!(auth("--bcrypt-cost 99").bcrypt_cost, 10);
+    for (line, why) in [
+        ("--auth-token paseto", "no such kind"),
+        ("--auth-token jwt", "sign-method is missing"),
+        ("--auth-token jwt,sign-method=RS256", "priv-key=FILE"),
+        ("--auth-token jwt,sign-method=RS256,priv-key=/x,ttl=soon", "ttl"),
+        ("--auth-token jwt,sign-method=RS256,priv-key=/x,ttl=0", "at once"),
+        ("--auth-token jwt,sign-method=RS256,private=/x", "no option private"),
+        ("--auth-token jwt,RS256", "NAME=VALUE"),
+        ("--auth-token-ttl 0", "at once"),
+    ] {
+        assert!(refused(line).contains(why), "{line}: {}", refused(line));
+    }
 }
 
 #[test]

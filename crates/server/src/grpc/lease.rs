@@ -1,11 +1,13 @@
 //! Service `Lease`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use eyrie_api::pb;
+use eyrie_state::auth::LeaseUse;
 use eyrie_state::{Answer, Command, LeaseId, Refusal};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,13 +20,18 @@ use crate::store::Store;
 #[derive(Debug)]
 pub(crate) struct LeaseService {
     store: Store,
-    ids: IdSource,
+    ids: Arc<IdSource>,
 }
 
 impl LeaseService {
     pub(crate) fn new(store: Store) -> Self {
-        let ids = IdSource::new(store.identity().member.0);
+        let ids = Arc::new(IdSource::new(store.identity().member.0));
         Self { store, ids }
+    }
+
+    /// The same service for another caller.
+    pub(crate) fn with(&self, store: Store) -> Self {
+        Self { store, ids: self.ids.clone() }
     }
 }
 
@@ -73,6 +80,7 @@ impl pb::lease_server::Lease for LeaseService {
             let store = store.clone();
             async move {
                 let id = request?.id;
+                store.read(|state| store.permit_lease(state, LeaseId(id), LeaseUse::Rule))?;
                 let header = store.header(store.revision());
                 // Who does not lead must not promise time.
                 store.linearize().await?;
@@ -93,13 +101,15 @@ impl pb::lease_server::Lease for LeaseService {
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let pb::LeaseTimeToLiveRequest { id, keys: with_keys } = request.into_inner();
         self.store.linearize().await?;
+        let what = if with_keys { LeaseUse::ShowKeys } else { LeaseUse::Look };
         let known = self.store.read(|state| {
-            state.lease(LeaseId(id)).map(|lease| {
+            self.store.permit_lease(state, LeaseId(id), what)?;
+            Ok::<_, ServeError>(state.lease(LeaseId(id)).map(|lease| {
                 let keys: Vec<Bytes> =
                     if with_keys { lease.keys().map(Bytes::copy_from_slice).collect() } else { Vec::new() };
                 (lease.ttl_secs, keys)
-            })
-        });
+            }))
+        })?;
         let header = Some(self.store.header(self.store.revision()));
         let remaining = self.store.lessor().remaining(LeaseId(id));
         let response = match (known, remaining) {
@@ -119,7 +129,10 @@ impl pb::lease_server::Lease for LeaseService {
         &self,
         _: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let leases = self.store.lessor().by_expiry().into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
+        let mut ids = self.store.lessor().by_expiry();
+        // Others' leases are nobody's business.
+        self.store.read(|state| ids.retain(|id| self.store.permit_lease(state, *id, LeaseUse::ShowKeys).is_ok()));
+        let leases = ids.into_iter().map(|id| pb::LeaseStatus { id: id.0 }).collect();
         let header = Some(self.store.header(self.store.revision()));
         Ok(Response::new(pb::LeaseLeasesResponse { header, leases }))
     }

@@ -17,7 +17,11 @@ use prost::Message;
 use tonic::Status;
 
 use super::kv::KvService;
+use crate::auth::admit;
 use crate::metrics::GrpcStats;
+
+/// Who calls, as the service that works for it; `None` when nobody need be known.
+type Admitted = Result<Option<KvService>, Status>;
 
 /// Flag and length before each message.
 const HEAD_LEN: usize = 5;
@@ -71,13 +75,32 @@ impl Short {
         Self(Arc::new(Inner { kv, stats, methods, message_bytes_max }))
     }
 
+    /// The service as it is for whoever calls; `None` while users are not enforced, when nothing is asked.
+    fn caller(&self, request: &Request<Incoming>) -> Option<Pin<Box<dyn Future<Output = Admitted> + Send>>> {
+        let store = &self.0.kv.store;
+        if !store.shared().guard.is_on() {
+            return None;
+        }
+        let (store, uri) = (store.clone(), request.uri().clone());
+        let (headers, extensions) = (request.headers().clone(), request.extensions().clone());
+        Some(Box::pin(async move {
+            let admitted = admit(&store, uri.path(), &headers, &extensions).await?;
+            Ok(admitted.map(|store| KvService { store }))
+        }))
+    }
+
     /// Answers one call.
     pub(crate) async fn answer(&self, call: Call, request: Request<Incoming>) -> Response<EdgeBody> {
         let mut ticket = self.0.stats.begin_at(self.0.methods[call as usize], request.headers());
+        let caller = match self.caller(&request) {
+            Some(caller) => caller.await,
+            None => Ok(None),
+        };
         let answered = async {
+            let caller = caller?;
             let message = message(request.into_body(), self.0.message_bytes_max).await?;
             ticket.received(message.len());
-            let kv = &self.0.kv;
+            let kv = caller.as_ref().unwrap_or(&self.0.kv);
             match call {
                 Call::Range => Ok(framed(&kv.range(decoded(message)?).await?)),
                 Call::Put => Ok(framed(&kv.put(decoded(message)?).await?)),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use eyrie_raft::{Entry, EntryKind};
-use eyrie_state::{Answer, Applied, Command, LogIndex, Term};
+use eyrie_state::{Answer, Applied, Command, LogIndex, Proposal, Term};
 
 use super::inbox::Outcome;
 use super::{Fatal, Shared};
@@ -27,7 +27,7 @@ pub(crate) struct ApplyThread {
 /// What one entry asks for, read before the lock is taken.
 enum Work {
     Nothing,
-    Command(Box<Command>),
+    Command(Box<Proposal>),
 }
 
 /// What one entry did.
@@ -98,9 +98,9 @@ impl ApplyThread {
                         state.apply_nothing(LogIndex(index), Term(term)).map_err(Fatal::halt)?;
                         None
                     }
-                    Work::Command(command) => {
-                        let told = Told::from(command.as_ref());
-                        let applied = state.apply(LogIndex(index), Term(term), *command).map_err(Fatal::halt)?;
+                    Work::Command(proposal) => {
+                        let told = Told::from(&proposal.command);
+                        let applied = state.apply(LogIndex(index), Term(term), *proposal).map_err(Fatal::halt)?;
                         compacted |= matches!(applied.outcome, Ok(Answer::Compact));
                         Some((applied, told))
                     }
@@ -127,6 +127,9 @@ impl ApplyThread {
             let Applied { revision, outcome, events } = applied;
             told.count(&self.shared.metrics.mvcc);
             self.shared.lessor.heard(&outcome, told);
+            if let Ok(answer) = &outcome {
+                self.shared.guard.heard(answer, &self.shared.state);
+            }
             if !events.is_empty() {
                 self.shared.hub.publish(revision, events);
             }
@@ -162,8 +165,8 @@ fn read(entry: Entry) -> Result<Work, Fatal> {
         return Ok(Work::Nothing);
     }
     let index = entry.index;
-    Command::decode(entry.data)
-        .map(|command| Work::Command(Box::new(command)))
+    Proposal::decode(entry.data)
+        .map(|proposal| Work::Command(Box::new(proposal)))
         .map_err(|error| Fatal::entry(index, &error))
 }
 

@@ -30,6 +30,7 @@ pub(crate) use start::{Started, start};
 
 use self::pending::PendingProposals;
 use self::progress::{DiskFull, Ending, PendingReads, Progress};
+use crate::auth::Guard;
 use crate::completions::Trays;
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) tables_full: DiskFull,
     pub(crate) hub: WatchHub,
     pub(crate) lessor: Lessor,
+    /// What tokens and passwords are worth.
+    pub(crate) guard: Guard,
     pub(crate) metrics: Arc<Metrics>,
     /// Damage was found, and the operator was told.
     pub(crate) damage_said: AtomicBool,

@@ -17,6 +17,7 @@ use super::apply_thread::ApplyThread;
 use super::progress::{DiskFull, Ending, PendingReads, Progress};
 use super::raft_thread::RaftThread;
 use super::{Fatal, Identity, Inbox, Shared, Threads};
+use crate::auth::Guard;
 use crate::completions::Trays;
 use crate::config::Config;
 use crate::founding::{cluster_id, founders};
@@ -89,6 +90,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         "took" = &took
     );
 
+    let guard = Guard::new(&config.auth, state.auth().enabled())?;
     let lessor = Lessor::new(state.leases().map(lease_times), config.election_timeout, LEASE_TICK);
     let shared = Arc::new(Shared {
         identity,
@@ -104,6 +106,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         disk_full: DiskFull::default(),
         tables_full: DiskFull::default(),
         lessor,
+        guard,
         metrics,
         damage_said: AtomicBool::new(false),
         applied_moved: Notify::new(),
@@ -174,13 +177,6 @@ fn rows_of_upstream(members: &[Member]) -> [TableOp; 2] {
 /// What a store may hold that this release does not serve: starting would drop a promise silently.
 fn refuse_what_is_not_served(state: &State<RedbTables>, config: &Config) -> Result<(), Fatal> {
     let dir = config.data_dir.display();
-    if state.auth().enabled() {
-        return Err(Fatal::Other(format!(
-            "the store in {dir} has authentication enabled, which this release does not enforce: it is left untouched, and \
-             not served to everybody. Serve it with upstream etcd (eyrie utl cannot switch authentication off), run \
-             `etcdctl auth disable` there, and bring a new snapshot"
-        )));
-    }
     let others = state.members().filter(|member| !member.learner).count();
     if others > 1 {
         return Err(Fatal::Other(format!(

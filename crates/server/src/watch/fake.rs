@@ -102,6 +102,10 @@ impl Source for Fake {
         })
     }
 
+    fn permit(&self, _: &KeyRange) -> Result<(), tonic::Status> {
+        Ok(())
+    }
+
     fn header(&self, revision: Revision) -> pb::ResponseHeader {
         pb::ResponseHeader { cluster_id: 10, member_id: 20, revision: revision.0, raft_term: 2 }
     }

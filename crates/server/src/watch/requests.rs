@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use eyrie_api::pb;
-use eyrie_state::Revision;
 use eyrie_state::watch::{Filters, Interest};
+use eyrie_state::{KeyRange, Revision};
 
 use crate::convert;
 
@@ -24,6 +24,13 @@ pub(super) const COMPACTED: &str = "etcdserver: mvcc: required revision has been
 pub(super) const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 pub(super) const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 
+/// The keys that a create request is about: these, and no others, are asked about and watched.
+pub(super) fn keys(request: &pb::WatchCreateRequest) -> KeyRange {
+    // An empty key stands for the smallest one.
+    let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };
+    convert::key_range(key, request.range_end.clone())
+}
+
 /// Reads a create request.
 ///
 /// # Errors
@@ -32,8 +39,6 @@ pub(super) fn create(request: pb::WatchCreateRequest) -> Result<Create, &'static
     if request.start_revision < 0 {
         return Err(COMPACTED);
     }
-    // An empty key stands for the smallest one.
-    let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key };
     let mut filters = Filters::default();
     for filter in &request.filters {
         match pb::watch_create_request::FilterType::try_from(*filter) {
@@ -42,9 +47,8 @@ pub(super) fn create(request: pb::WatchCreateRequest) -> Result<Create, &'static
             Err(_) => {}
         }
     }
-    let keys = convert::key_range(key, request.range_end);
     Ok(Create {
-        interest: Interest::new(keys, filters, request.prev_kv).map_err(|_| EMPTY_RANGE)?,
+        interest: Interest::new(keys(&request), filters, request.prev_kv).map_err(|_| EMPTY_RANGE)?,
         start: (request.start_revision > 0).then_some(Revision(request.start_revision)),
         watch_id: (request.watch_id != 0).then_some(request.watch_id),
         progress_notify: request.progress_notify,

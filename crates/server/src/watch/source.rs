@@ -4,6 +4,8 @@ use bytes::Bytes;
 use eyrie_api::pb;
 use eyrie_state::{KeyValue, Range, RangePlan, Records, Revision, TableFault};
 
+use tonic::Status;
+
 use super::limits::LOOKUPS_PER_LOCK_MAX;
 use crate::store::Store;
 
@@ -36,6 +38,12 @@ pub trait Source: Clone + Send + Sync + Unpin + 'static {
     /// [`TableFault`] when a record is damaged.
     fn before(&self, wanted: &[(Bytes, Revision)]) -> Result<Vec<Option<KeyValue>>, TableFault>;
 
+    /// Whether these keys may be watched by whoever has the stream, now.
+    ///
+    /// # Errors
+    /// Why not, as clients are told.
+    fn permit(&self, keys: &KeyRange) -> Result<(), Status>;
+
     /// The head of an answer.
     fn header(&self, revision: Revision) -> pb::ResponseHeader;
 }
@@ -57,6 +65,10 @@ impl Source for Store {
 
     fn before(&self, wanted: &[(Bytes, Revision)]) -> Result<Vec<Option<KeyValue>>, TableFault> {
         before(wanted, |ranges| self.read(|state| ranges.iter().map(|range| state.plan_range(range).ok()).collect()))
+    }
+
+    fn permit(&self, keys: &KeyRange) -> Result<(), Status> {
+        Ok(self.read(|state| self.permit_read(state, keys))?)
     }
 
     fn header(&self, revision: Revision) -> pb::ResponseHeader {

@@ -16,7 +16,7 @@ use eyrie_api::pb;
 use eyrie_state::{Revision, TableFault};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::Stream;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::frame::Frame;
 use super::group::{Group, Pulled};
@@ -136,7 +136,12 @@ where
 
     /// Creates a watcher, as a request on the stream would.
     pub fn create(&mut self, request: pb::WatchCreateRequest) {
-        let created = requests::create(request).and_then(|create| self.choose_id(&create).map(|id| (create, id)));
+        let permitted = self.source.permit(&requests::keys(&request)).map_err(|status| go_text(&status));
+        let created = permitted.and_then(|()| {
+            let create = requests::create(request).map_err(str::to_owned)?;
+            let id = self.choose_id(&create).map_err(str::to_owned)?;
+            Ok((create, id))
+        });
         match created {
             Ok((create, id)) => self.add(create, id),
             Err(reason) => {
@@ -145,7 +150,7 @@ where
                     watch_id: NO_WATCHER,
                     created: true,
                     canceled: true,
-                    cancel_reason: reason.to_owned(),
+                    cancel_reason: reason,
                     ..Default::default()
                 };
                 self.out.push_back(Frame::control(&response));
@@ -518,6 +523,17 @@ fn ticker(interval: Duration) -> Interval {
     let mut ticker = tokio::time::interval_at(Instant::now() + interval, interval);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticker
+}
+
+/// A status as Go prints it: in a cancel reason upstream sends that, not only the message.
+fn go_text(status: &Status) -> String {
+    let code = match status.code() {
+        Code::PermissionDenied => "PermissionDenied",
+        Code::Unauthenticated => "Unauthenticated",
+        Code::InvalidArgument => "InvalidArgument",
+        _ => "Unknown",
+    };
+    format!("rpc error: code = {code} desc = {}", status.message())
 }
 
 fn damaged(fault: TableFault) -> Status {

@@ -36,7 +36,10 @@ impl<T: Tables> Write<'_, T> {
             AuthChange::RoleDelete { name } => self.role_delete(&name),
             AuthChange::RoleGrant { role, permission } => self.role_grant(&role, permission),
             AuthChange::RoleRevoke { role, key, range_end } => self.role_revoke(&role, &key, &range_end),
-            AuthChange::Token { user, revision, .. } => self.token(index, &user, revision),
+            AuthChange::Token { user, revision, fingerprint, issued_millis } => {
+                self.may_log_in(&user, revision)?;
+                Ok(Answer::Token { index, user, fingerprint, issued_millis })
+            }
         }
     }
 
@@ -158,7 +161,7 @@ impl<T: Tables> Write<'_, T> {
     }
 
     /// The password was checked before; if anything about users has changed since, it is to be checked again.
-    fn token(&mut self, index: LogIndex, user: &str, revision: AuthRevision) -> Outcome {
+    fn may_log_in(&self, user: &str, revision: AuthRevision) -> Result<(), Refusal> {
         let auth = &self.state.auth;
         if !auth.enabled {
             return Err(Refusal::AuthNotEnabled);
@@ -169,7 +172,7 @@ impl<T: Tables> Write<'_, T> {
         if auth.users.get(user).is_none_or(|user| user.no_password) {
             return Err(Refusal::AuthFailed);
         }
-        Ok(Answer::Token { index })
+        Ok(())
     }
 
     fn keep_user(&mut self, user: User) -> Answer {

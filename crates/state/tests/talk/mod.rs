@@ -203,7 +203,7 @@ fn show_answer(answer: &Answer) -> String {
             format!(" alarms=[{}]", alarms.join(", "))
         }
         Answer::Members(members) => format!(" members={}", members.len()),
-        Answer::Token { index } => format!(" index={index}"),
+        Answer::Token { index, .. } => format!(" index={index}"),
         Answer::Compact | Answer::LeaseRevoke | Answer::LeaseCheckpoint | Answer::ClusterVersion | Answer::Auth => {
             String::new()
         }
