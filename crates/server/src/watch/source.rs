@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use eyrie_api::pb;
-use eyrie_state::{KeyValue, Range, RangePlan, Records, Revision, TableFault};
-
+use eyrie_state::{KeyRange, KeyValue, Range, RangePlan, Records, Revision, TableFault};
 use tonic::Status;
 
 use super::limits::LOOKUPS_PER_LOCK_MAX;
