@@ -104,6 +104,11 @@ impl Inbox {
         due.filter_map(|item| if let Item::Propose { waiter, .. } = item { Some(waiter) } else { None }).collect()
     }
 
+    /// Whether nothing more is taken.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiting.lock().closed
+    }
+
     /// Takes nothing more. Returns what still waited.
     pub(crate) fn close(&self) -> Vec<Item> {
         let mut waiting = self.waiting.lock();

@@ -66,6 +66,11 @@ impl RaftThread {
                 self.release()?;
                 next_release = now + RELEASE_INTERVAL;
             }
+            if items.is_empty() && shared.inbox.is_closed() {
+                // The apply thread has failed. Nobody can ask for an end any more, and nothing will be committed that
+                // would find out.
+                return Err(Fatal::apply_ended());
+            }
             if items.is_empty() {
                 self.wal.settle().map_err(Fatal::wal)?;
                 if now >= next_give_back {
