@@ -3,6 +3,18 @@
 //! Knows etcd by its public API alone, buckets by `bucket`, and deletes nothing without a plan from `archive`.
 
 pub mod bucket;
+pub mod catalog;
+mod chance;
+pub mod config;
+pub mod history;
+pub mod inside;
 pub mod limits;
 pub mod mirror;
+pub mod objects;
+pub mod pack;
 pub mod seal;
+pub mod source;
+pub mod tail;
+pub mod take;
+pub mod tell;
+pub mod unpack;

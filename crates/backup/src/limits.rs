@@ -69,3 +69,64 @@ pub const MIRROR_PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub const WATCH_REST_FACTOR: u32 = 2;
 /// Longest pause of a watching mirror after failed rounds.
 pub const WATCH_PAUSE_MAX: Duration = Duration::from_secs(300);
+
+// The source, the tail and the object mirror.
+
+/// A call to etcd that only asks: longer than an election, short enough that a dead endpoint is noticed.
+pub const ASK_LIMIT: Duration = Duration::from_secs(10);
+/// Silence within a snapshot stream after which the connection counts as dead.
+pub const SNAPSHOT_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Whole attempts at one snapshot, each on the endpoint that looks best by then.
+pub const SNAPSHOT_ATTEMPTS_MAX: u32 = 5;
+/// Largest message that is taken from etcd: its own default for requests is 1.5 MiB, and people raise it.
+pub const MESSAGE_LEN_MAX: usize = 256 << 20;
+/// How long members may need to reach a revision and a common compaction before their digests are compared.
+pub const AGREE_LIMIT: Duration = Duration::from_secs(20);
+/// First pause after a connection to etcd was lost; doubled up to the next.
+pub const RECONNECT_PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause between attempts to reach etcd.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How often a quiet watch is asked whether it is up to date.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// A watch that neither brings events nor answers that question for so long is dead.
+pub const WATCH_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Messages of the watch that wait for the cutter. Each is at most 2 MiB (etcd fragments longer ones) plus one request.
+pub const HEARD_QUEUE: usize = 16;
+/// Limit of connecting to one endpoint for a watch, before the next one is tried.
+pub const WATCH_DIAL_LIMIT: Duration = Duration::from_secs(3);
+/// A member that does not tell its status so soon is left out.
+pub const STATUS_LIMIT: Duration = Duration::from_secs(3);
+/// A tail segment is closed when keys and values reach this many bytes.
+pub const SEGMENT_LEN: usize = 1 << 20;
+/// A tail segment is closed so long after its first event: with the upload this keeps the archive within two seconds.
+pub const SEGMENT_AGE: Duration = Duration::from_secs(1);
+/// Longest segment that is decoded: one revision is never split, and a request has at most some MiB.
+pub const SEGMENT_LEN_MAX: usize = 512 << 20;
+/// Records of the catalogue that are read at the same time.
+pub const CATALOG_READS: usize = 16;
+/// A writer whose last record is older than this counts as gone. A tail writes at least every [`PROGRESS_RECORD_EVERY`].
+pub const WRITER_QUIET: Duration = Duration::from_secs(60);
+/// How often a tail says in the catalogue that it is up to date, when nothing else is to be said.
+pub const PROGRESS_RECORD_EVERY: Duration = Duration::from_secs(20);
+/// Block in which files are read for the archive.
+pub const PACK_BLOCK_LEN: usize = 256 * 1024;
+/// Objects that one index piece records at most: what a kill may have to copy again.
+pub const PIECE_OBJECTS_MAX: usize = 1024;
+/// How long copied objects wait at most until an index piece records them.
+pub const PIECE_AGE: Duration = Duration::from_secs(1);
+/// Pause before an object that was not found, or whose copy failed, is tried again.
+pub const COPY_RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Tail that waits for a slow bucket, keys and values together, before the source is not read any further.
+pub const TAIL_WAITING_MAX: usize = 64 << 20;
+/// Keys that one page of a reading of the key space has.
+pub const PAGE_KEYS: i64 = 1000;
+/// Largest file of the archive that is unpacked in memory: index pieces and tail segments are far below.
+pub const UNPACK_LEN_MAX: u64 = 512 << 20;
+/// How often the objects that were given up are looked for again, and a full is compared with what the tail knows.
+pub const RECONCILE_EVERY: Duration = Duration::from_secs(15 * 60);
+/// The step of the tail's own clock.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Copies that may fail in a row before a single run gives up; a tail never does.
+pub const COPY_FAILURES_MAX: u32 = 16;
+/// Pause before a scheduled full that failed is tried again.
+pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(300);

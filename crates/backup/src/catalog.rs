@@ -1,0 +1,297 @@
+//! The archive's catalogue in a bucket: found without trusting a listing, written by one writer at a time.
+//!
+//! ```text
+//! read:    list catalog/ ─▶ Load ─▶ get, get, … ─▶ Reading                    (anybody, any time)
+//! write:   Reading ─▶ take over ─▶ append, append, … ─▶ Conflict: somebody took over from us, stop
+//! ```
+//! A record is created only where its name is free. So of two writers one loses at its very next record, whatever it
+//! believed before. What a record names was written and is durable before the record is created.
+
+use std::path::Path;
+
+use eyrie_archive::record::{Opened, WriterTookOver};
+use eyrie_archive::{
+    ArchiveId, Catalog, Kind, Link, Load, Reading, Refused, Sha256, Step, StoredPath, UnixMillis, Unreadable, WriterId,
+};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::bucket::{Bucket, BucketError, Created};
+use crate::chance;
+use crate::history::TimeMs;
+use crate::limits::{CATALOG_READS, WRITER_QUIET};
+
+/// Why the archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The catalogue cannot be read, or is damaged.
+    #[error("the archive in {place} cannot be used: {cause}. Nothing was changed. Next: {next}")]
+    Unreadable {
+        /// The archive's address.
+        place: String,
+        /// What is wrong.
+        cause: Box<Unreadable>,
+        /// What to type.
+        next: &'static str,
+    },
+    /// A record would contradict the archive.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Another writer has written the next record.
+    #[error(
+        "another writer has taken over the archive: {by} wrote record {seq}. This one ({me}) has stopped; all that it \
+         had recorded is safe, and it recorded nothing since. Next: run one of the two only"
+    )]
+    Fenced {
+        /// Who we are.
+        me: WriterId,
+        /// Who is the writer now.
+        by: String,
+        /// Its record.
+        seq: u64,
+    },
+    /// Another writer is at work.
+    #[error(
+        "the archive is being written by {by}, whose last record is {quiet_secs} s old. Nothing was changed. Next: stop \
+         that one, or wait until it has been quiet for {} s, or take over with --take-over if you know that it is dead",
+        WRITER_QUIET.as_secs()
+    )]
+    Busy {
+        /// The other writer.
+        by: WriterId,
+        /// Age of its last record.
+        quiet_secs: u64,
+    },
+    /// The archive says that it is of something else.
+    #[error(
+        "the archive in {place} is not for this source: {why}. Nothing was changed. Next: name another prefix by `archive.url`"
+    )]
+    Foreign {
+        /// The archive's address.
+        place: String,
+        /// In which way.
+        why: String,
+    },
+}
+
+impl ArchiveError {
+    /// Nothing is there, and nothing is known to have been there.
+    pub fn is_no_archive(&self) -> bool {
+        matches!(self, Self::Unreadable { cause, .. } if matches!(**cause, Unreadable::Empty))
+    }
+}
+
+/// How to become the writer.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Take over even if the other writer seems to be at work.
+    pub take_over: bool,
+    /// Go on behind damage in the catalogue: a checkpoint is written first.
+    pub accept_damage: bool,
+    /// The newest head that was seen earlier and kept elsewhere.
+    pub pin: Option<Link>,
+}
+
+/// Reads the catalogue.
+///
+/// # Errors
+/// The bucket failed, or nothing there can be read. Damage next to readable records is in the [`Reading`].
+pub async fn read(bucket: &Bucket, pin: Option<Link>) -> Result<Reading, ArchiveError> {
+    let listed: Vec<String> =
+        match bucket.list(eyrie_archive::names::CATALOG).map_ok(|entry| entry.key).try_collect().await {
+            Ok(listed) => listed,
+            // a folder that does not exist yet has nothing in it
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+    let mut load = Load::new(listed.iter().map(String::as_str), pin);
+    loop {
+        match load.step() {
+            Step::Get(names) => {
+                let reads = names.into_iter().map(|name| async move {
+                    let content = match bucket.read(name.as_str()).await {
+                        Ok(bytes) => Some(bytes.to_vec()),
+                        Err(error) if error.is_not_found() => None,
+                        Err(error) => return Err(error),
+                    };
+                    Ok((name, content))
+                });
+                let mut answers = futures::stream::iter(reads).buffer_unordered(CATALOG_READS);
+                while let Some((name, content)) = answers.try_next().await? {
+                    load.give(&name, content);
+                }
+            }
+            Step::Done(reading) => return reading.map_err(|cause| unreadable(bucket, cause)),
+        }
+    }
+}
+
+fn unreadable(bucket: &Bucket, cause: Unreadable) -> ArchiveError {
+    let next = match &cause {
+        Unreadable::Empty => "check the address; a new archive is made by `eyrie backup take`",
+        Unreadable::Vanished { .. } => {
+            "check the address; if the archive was really deleted, remove the pin file to begin anew"
+        }
+        Unreadable::Newer { .. } => "use the newer version",
+        Unreadable::NoBeginning { .. } => {
+            "restore the catalogue's files from a copy of the bucket, or begin a new archive"
+        }
+        Unreadable::Damaged(_) => {
+            "look at it with `eyrie backup verify`; to go on behind the damage: --accept-damage; what is whole stays usable"
+        }
+    };
+    ArchiveError::Unreadable { place: bucket.to_string(), cause: Box::new(cause), next }
+}
+
+/// The one writer of an archive.
+#[derive(Debug)]
+pub struct Writer {
+    bucket: Bucket,
+    catalog: Catalog,
+    me: WriterId,
+    /// Set once a record of another writer was met: nothing more is written.
+    fenced: bool,
+}
+
+impl Writer {
+    /// Opens the archive, or makes a new one of what `opened` says, and becomes its writer.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]; without `take_over`, an archive whose writer seems alive is left alone.
+    pub async fn open(bucket: &Bucket, opened: &Opened, options: &OpenOptions) -> Result<Self, ArchiveError> {
+        let me = chance::writer_id();
+        let reading = match read(bucket, options.pin).await {
+            Ok(reading) => reading,
+            Err(error) if error.is_no_archive() => return Self::found(bucket, opened, me).await,
+            Err(error) => return Err(error),
+        };
+        let damaged = !reading.damage.is_empty();
+        let catalog = if damaged && options.accept_damage {
+            reading.catalog
+        } else {
+            reading.whole().map_err(|cause| unreadable(bucket, cause))?
+        };
+        if !options.take_over {
+            leave_alone(&catalog)?;
+        }
+        let mut writer = Self { bucket: bucket.clone(), catalog, me, fenced: false };
+        let took = WriterTookOver {
+            fence: writer.catalog.fence().saturating_add(1),
+            was: writer.catalog.writer().clone(),
+            why: if options.take_over { "asked to take over".into() } else { "a new run".into() },
+            sealed_to: opened.sealed_to.clone(),
+        };
+        writer.append(Kind::WriterTookOver(took)).await?;
+        if damaged {
+            writer.checkpoint().await?;
+        }
+        Ok(writer)
+    }
+
+    async fn found(bucket: &Bucket, opened: &Opened, me: WriterId) -> Result<Self, ArchiveError> {
+        let archive = ArchiveId::new(chance::word(16)).expect("hex digits are a word");
+        let draft = Catalog::open(archive, me.clone(), now(), opened.clone())?;
+        match bucket.create(draft.name().as_str(), draft.bytes().to_vec()).await? {
+            Created::New | Created::Same => {
+                let catalog = Catalog::begin(draft)?;
+                Ok(Self { bucket: bucket.clone(), catalog, me, fenced: false })
+            }
+            Created::Conflict => Err(met_another(bucket, me, &draft.name()).await),
+        }
+    }
+
+    /// Says what happened. When this returns, the record is durable and part of the archive.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fenced`] when another writer has taken over; then this one never writes again.
+    pub async fn append(&mut self, what: Kind) -> Result<(), ArchiveError> {
+        self.write(what).await?;
+        if self.catalog.checkpoint_due() { self.checkpoint().await } else { Ok(()) }
+    }
+
+    /// Stores the folded state, so that readers begin there.
+    ///
+    /// # Errors
+    /// As [`Writer::append`].
+    pub async fn checkpoint(&mut self) -> Result<(), ArchiveError> {
+        let (name, bytes) = self.catalog.checkpoint_file();
+        let record = self.catalog.checkpoint_record(&bytes);
+        // Not `create`: a writer that was killed here may have left the state of another clock reading. No record names it.
+        self.bucket.put(name.as_str(), bytes).await?;
+        self.write(record).await
+    }
+
+    async fn write(&mut self, what: Kind) -> Result<(), ArchiveError> {
+        if self.fenced {
+            return Err(met_another(
+                &self.bucket,
+                self.me.clone(),
+                &eyrie_archive::names::record(self.catalog.head().seq.next()),
+            )
+            .await);
+        }
+        let draft = self.catalog.draft(&self.me, now(), what)?;
+        match self.bucket.create(draft.name().as_str(), draft.bytes().to_vec()).await? {
+            Created::New | Created::Same => Ok(self.catalog.commit(draft)?),
+            Created::Conflict => {
+                self.fenced = true;
+                Err(met_another(&self.bucket, self.me.clone(), &draft.name()).await)
+            }
+        }
+    }
+
+    /// What the archive says now.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The archive's bucket.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// Our own name.
+    pub fn me(&self) -> &WriterId {
+        &self.me
+    }
+}
+
+/// Who wrote the record that we wanted to write.
+async fn met_another(bucket: &Bucket, me: WriterId, name: &StoredPath) -> ArchiveError {
+    let seq = eyrie_archive::names::record_seq(name.as_str()).map_or(0, |seq| seq.0);
+    let by = match bucket.read(name.as_str()).await {
+        Ok(bytes) => match eyrie_archive::codec::decode_record(&bytes) {
+            Ok(record) => record.writer.to_string(),
+            Err(error) => format!("a writer that cannot be named ({error})"),
+        },
+        Err(error) => format!("a writer that cannot be named ({error})"),
+    };
+    ArchiveError::Fenced { me, by, seq }
+}
+
+/// Refuses to push a living writer aside. A courtesy: the conditional write is what keeps two writers apart.
+fn leave_alone(catalog: &Catalog) -> Result<(), ArchiveError> {
+    let quiet = now().since(catalog.head_at_ms());
+    let by = catalog.writer();
+    if u128::from(quiet) >= WRITER_QUIET.as_millis() || is_dead(by) {
+        return Ok(());
+    }
+    Err(ArchiveError::Busy { by: by.clone(), quiet_secs: quiet / 1000 })
+}
+
+/// Whether the writer was a process of this machine that has ended, or is this very process.
+fn is_dead(writer: &WriterId) -> bool {
+    let Some((host, pid)) = chance::host_and_pid(writer) else { return false };
+    host == chance::host() && (pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+pub(crate) fn now() -> UnixMillis {
+    UnixMillis(i64::try_from(TimeMs::now().0).unwrap_or(i64::MAX))
+}
+
+/// The hash as the archive writes it.
+pub(crate) fn sha(bytes: [u8; 32]) -> Sha256 {
+    Sha256(bytes)
+}
