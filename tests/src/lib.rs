@@ -9,11 +9,13 @@
 //! place      where processes run: on this host's loopback, or in a network namespace of their own
 //! store      one running server: start, wait, kill, start again on the same folder
 //! conversation   one script, three casts, compared word by word
+//! auth       the permission matrix: every call, by everybody, in both languages
 //! load       writers and watchers that remember every promise, and the check that all were kept
 //! crashpoint     a process killed at the Nth system call that changes files
 //! milvus     a real Milvus on a store
 //! ```
 
+pub mod auth;
 pub mod binaries;
 pub mod conversation;
 pub mod load;

@@ -23,6 +23,7 @@ conversations! {
     leases: "lease.txt",
     maintenance: "maintenance.txt",
     members: "cluster.txt",
+    users_and_roles: "auth.txt",
     locks_and_elections: "concurrency.txt",
     wrong_use: "usage.txt",
     snapshots: "snapshot.txt",
