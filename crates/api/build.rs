@@ -12,5 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = descriptors.encode_to_vec();
     std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("descriptors.bin"), bytes)?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Apart: the JSON gateway and the statistics of client calls know only what clients may call.
+    let peer = protox::compile(["peer.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(peer)?;
     Ok(())
 }

@@ -35,6 +35,12 @@ pub struct Setup {
     pub client_port: u16,
     /// Peer port on 127.0.0.1.
     pub peer_port: u16,
+    /// The member's name.
+    pub name: String,
+    /// The peer URL that it tells others.
+    pub peer_url: String,
+    /// All members at the first start, as the flag has them.
+    pub initial_cluster: String,
     /// More flags.
     pub flags: Vec<String>,
     /// A program, with its arguments, that runs the server (strace and its like).
@@ -51,6 +57,11 @@ impl Setup {
             place: Place::Host,
             client_port: ports::free()?,
             peer_port: ports::free()?,
+            name: "default".into(),
+            // The default one, since ids are computed from it: all servers of all tests have the same ids, as two servers
+            // started by the same script would.
+            peer_url: "http://localhost:2380".into(),
+            initial_cluster: "default=http://localhost:2380".into(),
             flags: Vec::new(),
             wrapper: Vec::new(),
         })
@@ -67,8 +78,7 @@ impl Setup {
         format!("127.0.0.1:{}", self.client_port)
     }
 
-    /// The command that starts the server. The advertised peer URL is always the default one, since ids are computed from it:
-    /// all servers of all tests have the same ids, as two servers started by the same script would.
+    /// The command that starts the server.
     pub fn command(&self) -> Command {
         let words = self.wrapper.iter().chain(&self.program.serve).collect::<Vec<_>>();
         let mut c = self.place.command(words[0]);
@@ -77,8 +87,8 @@ impl Setup {
         c.arg("--data-dir").arg(&self.data);
         c.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         c.args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", self.peer_port)]);
-        c.args(["--initial-advertise-peer-urls", "http://localhost:2380"]);
-        c.args(["--initial-cluster", "default=http://localhost:2380"]);
+        c.args(["--name", &self.name, "--initial-advertise-peer-urls", &self.peer_url]);
+        c.args(["--initial-cluster", &self.initial_cluster]);
         c.args(&self.flags);
         c
     }

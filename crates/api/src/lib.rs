@@ -36,6 +36,10 @@ package!(
     v3electionpb, "v3electionpb"
 );
 package!(
+    /// What members say to each other.
+    peer, "eyrie.peer.v1"
+);
+package!(
     /// The standard health service.
     health, "grpc.health.v1"
 );

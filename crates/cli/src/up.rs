@@ -84,7 +84,8 @@ fn config(port: u16, store: PathBuf) -> Config {
         initial_advertise_peer_urls: vec![peer.to_string()],
         initial_cluster: vec![("eyrie".into(), peer.to_string())],
         listen_client_urls: vec![client],
-        listen_peer_urls: vec![peer],
+        // Nobody joins it.
+        listen_peer_urls: vec![],
         auto_compaction: AutoCompaction::Off,
         ..Config::default()
     }

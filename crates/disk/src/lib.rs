@@ -11,6 +11,7 @@ pub mod etcd;
 pub mod lock;
 pub mod snapshot;
 pub mod tables;
+pub mod transfer;
 pub mod wal;
 
 pub use aside::step_aside;

@@ -128,6 +128,40 @@ fn a_start_beyond_the_log_begins_it_anew() {
     assert_eq!(r.hard_state, HardState { term: 4, vote: 0, commit: 100 }, "the start proves commit and term");
 }
 
+/// The tables were replaced by a snapshot: whatever the old log held, before, around or beyond the new beginning, is gone.
+#[test]
+fn a_log_that_is_begun_anew_forgets_all_that_was() {
+    for (old, begin) in [(0, 40), (20, 40), (60, 40), (60, 55)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wal = create(dir.path());
+        for at in 1..=old {
+            wal.append(&entries(at..=at, 1), Some(&hard(1, 10.min(at)))).unwrap();
+            if at % 50 == 0 {
+                wal.rotate().unwrap();
+            }
+        }
+        wal.sync().unwrap();
+        let before = crashed(&wal, dir.path());
+        wal.restart_after(&start(begin, 4), hard(4, begin)).unwrap();
+        let after = crashed(&wal, dir.path());
+        let read = open(after.path()).unwrap();
+        assert_eq!((read.start, read.hard_state, read.entries), (start(begin, 4), hard(4, begin), vec![]));
+        // Killed before the old segments were removed: the same.
+        for path in segments(before.path()) {
+            let place = after.path().join(path.file_name().unwrap());
+            if !place.exists() {
+                fs::copy(&path, place).unwrap();
+            }
+        }
+        let read = open(after.path()).unwrap();
+        assert_eq!((read.start, read.hard_state, read.entries), (start(begin, 4), hard(4, begin), vec![]));
+        wal.append(&entries(begin + 1..=begin + 3, 4), Some(&hard(4, begin + 2))).unwrap();
+        wal.sync().unwrap();
+        let read = open(crashed(&wal, dir.path()).path()).unwrap();
+        assert_eq!(read.entries, entries(begin + 1..=begin + 3, 4));
+    }
+}
+
 #[test]
 fn large_batches_get_a_segment_of_their_own_size() {
     let dir = tempfile::tempdir().unwrap();

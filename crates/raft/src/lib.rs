@@ -2,8 +2,13 @@
 //!
 //! Knows no file, no socket, no clock, and not what an entry means.
 
+pub mod change;
 pub mod group;
 pub mod log;
+pub mod message;
+mod store;
 
-pub use group::{Group, Pace, RaftFault, Standing, Work};
+pub use change::{MembershipChange, VoteChange};
+pub use group::{Group, Pace, Persisted, Place, ProposeError, RaftFault, Standing, Work};
 pub use log::{Entry, EntryKind, HardState, LogStart, Membership};
+pub use message::{Message, SnapshotMark};

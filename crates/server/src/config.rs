@@ -77,6 +77,10 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// `existing`: join instead of founding.
     pub initial_cluster_existing: bool,
+    /// Refuse changes of the members that would cost the quorum.
+    pub strict_reconfig_check: bool,
+    /// Go on as a cluster of one, without the other members.
+    pub force_new_cluster: bool,
     /// Raft tick.
     pub heartbeat_interval: Duration,
     /// Raft election timeout.
@@ -135,6 +139,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// How long a request may take: 5 s and two elections, as in etcd.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
     /// How many threads serve clients.
     pub(crate) fn edges(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -159,6 +168,8 @@ impl Default for Config {
             initial_cluster: vec![("default".into(), "http://localhost:2380".into())],
             initial_cluster_token: "etcd-cluster".into(),
             initial_cluster_existing: false,
+            strict_reconfig_check: true,
+            force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
             snapshot_count: 100_000,

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::election::ElectionService;
 use crate::grpc::{AuthService, Call, ClusterService, EdgeBody, KvService, LeaseService, MaintenanceService, Short};
 use crate::grpc_health::HealthService;
+use crate::leader_bound::bound_to_leader;
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::line::Line;
 use crate::lock::LockService;
@@ -96,7 +97,8 @@ impl Services {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<tonic::codegen::StdError> + Send + 'static,
     {
-        if wants_leader(request.headers()) && self.store.standing().leader == 0 {
+        let wants_leader = wants_leader(request.headers());
+        if wants_leader && self.store.standing().leader == 0 {
             return Status::unavailable("etcdserver: no leader").into_http();
         }
         // Every call comes through here, but for those that go the short way and ask there.
@@ -107,6 +109,11 @@ impl Services {
         }
         let (service, method) = split(request.uri().path());
         let (service, method) = (service.to_owned(), method.to_owned());
+        if !served_by_learners(&service, &method)
+            && let Err(refusal) = self.store.refuse_if_learner()
+        {
+            return Status::from(refusal).into_http();
+        }
         let response = match service.as_str() {
             "etcdserverpb.KV" => served(self.kv.call(request.map(Body::new)).await),
             "etcdserverpb.Watch" => served(self.watch.call(request.map(Body::new)).await),
@@ -119,7 +126,10 @@ impl Services {
             "etcdserverpb.Auth" => served(self.auth.call(request.map(Body::new)).await),
             _ => return Status::unimplemented(format!("unknown service {service}")).into_http(),
         };
-        self.reworded(response, &service, &method)
+        let response = self.reworded(response, &service, &method);
+        let stream =
+            matches!(service.as_str(), "etcdserverpb.Watch") || method == "LeaseKeepAlive" || method == "Observe";
+        if wants_leader && stream { bound_to_leader(&self.store, response) } else { response }
     }
 
     /// Gives the transport's own errors the words that Go clients know.
@@ -222,6 +232,17 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 fn wants_leader(headers: &HeaderMap) -> bool {
     headers.get("hasleader").is_some_and(|value: &HeaderValue| value == "true")
+}
+
+/// What a member answers that only listens: what it can without asking the others.
+fn served_by_learners(service: &str, method: &str) -> bool {
+    match service {
+        // Whether a range is serializable is seen when it is read.
+        "etcdserverpb.KV" => method == "Range",
+        "etcdserverpb.Maintenance" => matches!(method, "Status" | "Snapshot"),
+        "grpc.health.v1.Health" => true,
+        _ => false,
+    }
 }
 
 /// `/package.Service/Method`.

@@ -20,6 +20,18 @@ pub enum ServeError {
     /// No answer in time; the request may still be carried out.
     #[error("request timed out")]
     Timeout,
+    /// No answer in time, and a leader was lost meanwhile; the request may still be carried out.
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailed,
+    /// The leader can't be reached any more; the request may still be carried out.
+    #[error("request timed out, possibly due to connection lost")]
+    TimeoutConnectionLost,
+    /// This member only listens.
+    #[error("rpc not supported for learner")]
+    Learner,
+    /// Too few members are connected to change the membership safely.
+    #[error("unhealthy cluster")]
+    Unhealthy,
     /// More requests wait than can be served soon.
     #[error("too many requests")]
     TooManyRequests,
@@ -111,6 +123,14 @@ impl From<ServeError> for Status {
             ServeError::NoLeader => Status::unavailable("etcdserver: no leader"),
             ServeError::Stopped => Status::unavailable("etcdserver: server stopped"),
             ServeError::Timeout => Status::unavailable("etcdserver: request timed out"),
+            ServeError::TimeoutLeaderFailed => {
+                Status::unavailable("etcdserver: request timed out, possibly due to previous leader failure")
+            }
+            ServeError::TimeoutConnectionLost => {
+                Status::unavailable("etcdserver: request timed out, possibly due to connection lost")
+            }
+            ServeError::Learner => Status::unavailable("etcdserver: rpc not supported for learner"),
+            ServeError::Unhealthy => Status::unavailable("etcdserver: unhealthy cluster"),
             // Upstream's table says ResourceExhausted, but this one reaches the wire as Unknown.
             ServeError::TooManyRequests => Status::unknown("etcdserver: too many requests"),
             ServeError::TooLarge => Status::invalid_argument("etcdserver: request is too large"),

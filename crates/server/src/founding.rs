@@ -11,6 +11,13 @@ pub fn founding_member_id(peer_urls: &[String], token: &str) -> MemberId {
     MemberId(first_eight(Sha1::new().chain_update(urls.concat()).chain_update(token)))
 }
 
+/// The id of a member that is added to a running cluster: from its peer URLs and the second in which that happens.
+pub(crate) fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> MemberId {
+    let mut urls = peer_urls.to_vec();
+    urls.sort_unstable();
+    MemberId(first_eight(Sha1::new().chain_update(urls.concat()).chain_update(unix_seconds.to_string())))
+}
+
 /// The id of a cluster: from the ids of its founders.
 pub fn cluster_id(founders: impl IntoIterator<Item = MemberId>) -> ClusterId {
     let mut ids: Vec<u64> = founders.into_iter().map(|id| id.0).collect();

@@ -56,3 +56,31 @@ pub(crate) const SIMPLE_TOKENS_MAX: usize = 100_000;
 pub(crate) const TOKEN_CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 /// How long a request waits for a token that this member has yet to hear of.
 pub(crate) const TOKEN_WAIT: Duration = Duration::from_secs(1);
+/// Bytes that may wait to be said to one member; what does not fit is dropped, and raft sends it again later.
+pub(crate) const PEER_QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Bytes said to a member in one message: several of raft's, since each has a price of its own.
+pub(crate) const PEER_BATCH_BYTES: usize = 2 << 20;
+/// What members said and this one has not yet taken up; beyond it they are not listened to.
+pub(crate) const PEER_ITEMS_WAITING_MAX: usize = 4_096;
+/// Connections to the peer port: a few for each of seven members, and tools.
+pub(crate) const PEER_CONNECTIONS_MAX: usize = 128;
+/// How long a member may take to answer when it is dialed (etcd's figure).
+pub(crate) const PEER_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pauses between two attempts to reach a member.
+pub(crate) const PEER_DIAL_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// See above.
+pub(crate) const PEER_DIAL_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How often the way to a member is measured.
+pub(crate) const PEER_PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A member that is silent for longer is dialed anew (etcd's figure for reads and writes).
+pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// Pieces of a snapshot that wait between reading and sending, or between hearing and writing.
+pub(crate) const SNAPSHOT_PIECES_WAITING_MAX: usize = 8;
+/// How long an acceptor rests after an error such as too many open files.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A linearizable read whose index was not named is asked for again after so long.
+pub(crate) const READ_INDEX_RETRY: Duration = Duration::from_millis(200);
+/// How long a voter must have been connected to count when the members change (etcd's figure).
+pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// How long a removed member goes on, so that others hear what it knows (etcd's figure).
+pub(crate) const REMOVED_GRACE: Duration = Duration::from_secs(1);

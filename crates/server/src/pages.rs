@@ -42,6 +42,10 @@ impl HealthSource for Health {
         self.0.standing().leader != 0
     }
 
+    fn is_learner(&self) -> bool {
+        self.0.is_learner()
+    }
+
     fn read(&self, linearizable: bool) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             if linearizable {
@@ -78,6 +82,15 @@ fn fill_in(store: &Store, metrics: &Metrics) {
     let standing = store.standing();
     metrics.server.has_leader.set(i64::from(standing.leader != 0));
     metrics.server.is_leader.set(i64::from(standing.is_leader));
+    metrics.server.is_learner.set(i64::from(store.is_learner()));
+    let links = store.shared().peers.links();
+    metrics.network.see(
+        store.identity().member.0,
+        links.iter().map(|link| {
+            let (round_trip, clock_ahead_nanos) = link.last_pulse();
+            (link.member, link.connected_for().map(|_| round_trip), clock_ahead_nanos)
+        }),
+    );
     metrics.server.proposals_committed.set(gauge(standing.commit));
     metrics.server.proposals_applied.set(gauge(store.applied()));
     metrics.server.proposals_pending.set(gauge(store.shared().pending.len() as u64));

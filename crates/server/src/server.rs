@@ -14,6 +14,7 @@ use crate::housekeeping;
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::metrics::GrpcCounted;
 use crate::node::{self, Fatal, Threads};
+use crate::peer::{self, PeerThread};
 use crate::store::Store;
 use crate::{http, log_info, log_warn, pages};
 
@@ -24,6 +25,7 @@ const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Server {
     store: Store,
     threads: Threads,
+    peers: PeerThread,
     edges: Edges,
     house: JoinHandle<()>,
     stop_house: oneshot::Sender<()>,
@@ -45,6 +47,7 @@ impl Server {
         // Ports first: a taken port must not cost a founded store.
         let listeners = config.listen_client_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let pages_only = config.listen_client_http_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let peers = config.listen_peer_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let metrics_only = config.listen_metrics_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         // On a thread of its own: what start-up needed for a moment goes back to the system when that thread ends.
         let started = std::thread::scope(|scope| {
@@ -54,6 +57,7 @@ impl Server {
         });
         let node::Started { shared, threads, dir } = started?;
         let store = Store::new(shared, config);
+        let peers = peer::serve(store.shared_arc(), &store.itself(), peers)?;
         let (house, stop_house) = keep_house(&store, config)?;
         let services = GrpcCounted::new(Services::new(&store, config), store.metrics().grpc.clone());
         let context = pages::context(&store, services.clone(), config);
@@ -77,7 +81,7 @@ impl Server {
             );
         }
         log_info!("ready to serve client requests");
-        Ok(Self { store, threads, edges, house, stop_house, _dir: dir })
+        Ok(Self { store, threads, peers, edges, house, stop_house, _dir: dir })
     }
 
     /// The store behind it.
@@ -105,6 +109,7 @@ impl Server {
         let _ = self.stop_house.send(());
         let _ = self.house.join();
         let stopped = self.threads.stop();
+        self.peers.stop();
         let took = format!("{:?}", begun.elapsed());
         match &stopped {
             Ok(()) => log_info!("stopped; everything is durable", "took" = &took),
@@ -120,12 +125,14 @@ impl Server {
     }
 }
 
-/// Starts the thread on which the member does what nobody asks for. Returns when it leads and has said who it is.
+/// Starts the thread on which the member does what nobody asks for. A member that is alone leads and has said who it is
+/// when this returns; one among several says so once it can.
 fn keep_house(store: &Store, config: &Config) -> Result<(JoinHandle<()>, oneshot::Sender<()>), Fatal> {
     let failed = |error: std::io::Error| Fatal::Other(format!("can't start the housekeeping thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (stop, stopped) = oneshot::channel();
     let (published, ready) = std::sync::mpsc::sync_channel(1);
+    let among_others = store.read(|state| state.members().len()) > 1;
     let (store, config) = (store.itself(), config.clone());
     let house = move || {
         let local = tokio::task::LocalSet::new();
@@ -142,6 +149,9 @@ fn keep_house(store: &Store, config: &Config) -> Result<(JoinHandle<()>, oneshot
         });
     };
     let thread = std::thread::Builder::new().name("house".into()).spawn(house).map_err(failed)?;
+    if among_others {
+        return Ok((thread, stop));
+    }
     ready
         .recv_timeout(LEAD_TIMEOUT)
         .map_err(|_| Fatal::Other("the member did not come to lead its cluster of one: see the lines above".into()))?;

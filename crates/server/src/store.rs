@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use eyrie_api::pb;
-use eyrie_raft::Standing;
+use eyrie_raft::{MembershipChange, Standing};
 use eyrie_state::auth::LeaseUse;
 use eyrie_state::{
     Answer, Author, Command, KeyRange, LeaseId, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer,
@@ -20,7 +20,7 @@ use crate::lease::Lessor;
 use crate::limits::QUOTA_BYTES_DEFAULT;
 use crate::log_error;
 use crate::metrics::Metrics;
-use crate::node::{DurableState, Identity, Item, Shared};
+use crate::node::{DurableState, Identity, Item, Proposal, Shared};
 use crate::watch::WatchHub;
 
 /// A handle to a running member, which speaks for somebody: what it reads, that somebody must be allowed to read, and what it
@@ -36,6 +36,8 @@ pub struct Store {
 #[derive(Debug)]
 struct Rules {
     request_timeout: Duration,
+    election_timeout: Duration,
+    strict_reconfig_check: bool,
     request_bytes_max: usize,
     txn_ops_max: usize,
     lease_ttl_secs_min: i64,
@@ -54,8 +56,9 @@ impl Store {
         let ttl_min = (election.as_millis() * 3).div_ceil(2).div_ceil(1000);
         let quota = if config.quota_backend_bytes == 0 { QUOTA_BYTES_DEFAULT } else { config.quota_backend_bytes };
         let rules = Rules {
-            // etcd's: 5 s and two elections.
-            request_timeout: Duration::from_secs(5) + 2 * election,
+            request_timeout: config.request_timeout(),
+            election_timeout: election,
+            strict_reconfig_check: config.strict_reconfig_check,
             request_bytes_max: config.max_request_bytes,
             txn_ops_max: config.max_txn_ops,
             lease_ttl_secs_min: i64::try_from(ttl_min).unwrap_or(i64::MAX),
@@ -120,7 +123,7 @@ impl Store {
     }
 
     /// Whether a command would be permitted now. Apply decides; this spares the log, and the quota, what would be refused.
-    fn permit(&self, command: &Command) -> Result<(), ServeError> {
+    pub(crate) fn permit(&self, command: &Command) -> Result<(), ServeError> {
         if !self.shared.guard.is_on() {
             return Ok(());
         }
@@ -130,8 +133,8 @@ impl Store {
     /// Puts a command in the log and waits until it is applied. `Ok` means that a quorum holds it on disk.
     ///
     /// # Errors
-    /// [`ServeError::Timeout`] and [`ServeError::Stopped`] leave open whether the command will be applied; after all
-    /// others it never will.
+    /// The kinds [`ServeError::Timeout`], [`ServeError::TimeoutLeaderFailed`], [`ServeError::TimeoutConnectionLost`] and
+    /// [`ServeError::Stopped`] leave open whether the command will be applied; after all others it never will.
     pub async fn propose(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
         self.permit(&command)?;
         if !self.has_room_for(&command)? {
@@ -149,12 +152,40 @@ impl Store {
         if self.shared.tables_full.is_raised() && quota_cost(&command) > 0 {
             return Err(ServeError::DiskFull);
         }
+        self.put_in_the_log(&command, None, false).await
+    }
+
+    /// As [`Store::propose_now`], if this member leads; a command that loses its meaning when another one does is never
+    /// forwarded.
+    ///
+    /// # Errors
+    /// As [`Store::propose`].
+    pub(crate) async fn propose_here(&self, command: Command) -> Result<(Revision, Answer), ServeError> {
+        self.put_in_the_log(&command, None, true).await
+    }
+
+    /// As [`Store::propose_now`], for a command that changes who belongs to the cluster, and raft with it.
+    pub(crate) async fn propose_change(
+        &self,
+        command: Command,
+        change: MembershipChange,
+    ) -> Result<(Revision, Answer), ServeError> {
+        self.put_in_the_log(&command, Some(change), false).await
+    }
+
+    async fn put_in_the_log(
+        &self,
+        command: &Command,
+        change: Option<MembershipChange>,
+        only_here: bool,
+    ) -> Result<(Revision, Answer), ServeError> {
         let data = command.encode_by(&self.author_now()?);
         if data.len() > self.rules.request_bytes_max {
             return Err(ServeError::TooLarge);
         }
         let (waiter, outcome) = Waiter::new();
-        self.shared.inbox.put(Item::Propose { data, waiter, since: Instant::now() })?;
+        let proposal = Proposal { data, change, only_here, waiter, since: Instant::now() };
+        self.shared.inbox.put(Item::Propose(proposal))?;
         let (revision, outcome) = outcome.await.map_err(|_| ServeError::Stopped)??;
         Ok((revision, outcome?))
     }
@@ -162,9 +193,11 @@ impl Store {
     /// Tells those who wait for longer than a request may take. What they asked for may still be carried out.
     pub(crate) fn give_up_on_the_overdue(&self) {
         let Some(cutoff) = Instant::now().checked_sub(self.rules.request_timeout) else { return };
-        let late = self.shared.inbox.overdue(cutoff);
-        for waiter in late.into_iter().chain(self.shared.pending.overdue(cutoff)) {
+        for waiter in self.shared.inbox.overdue(cutoff) {
             waiter.answer(Err(ServeError::Timeout));
+        }
+        for (waiter, since) in self.shared.pending.overdue(cutoff) {
+            waiter.answer(Err(self.shared.timed_out(since)));
         }
     }
 
@@ -174,7 +207,7 @@ impl Store {
     /// When no leader confirms it in time.
     pub async fn linearize(&self) -> Result<(), ServeError> {
         // A member that is alone cannot have been replaced: what is acknowledged is applied here.
-        if self.is_alone() && self.shared.progress.leads_and_caught_up() {
+        if self.shared.progress.is_alone() && self.shared.progress.leads_and_caught_up() {
             return Ok(());
         }
         let asking = Box::pin(tokio::time::timeout(self.rules.request_timeout, self.read_index()));
@@ -243,6 +276,10 @@ impl Store {
         &self.shared.lessor
     }
 
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -277,6 +314,32 @@ impl Store {
         self.rules.request_bytes_max
     }
 
+    /// How long a request may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.rules.request_timeout
+    }
+
+    /// How long an election takes at least.
+    pub(crate) fn election_timeout(&self) -> Duration {
+        self.rules.election_timeout
+    }
+
+    /// Changes of the members that would cost the quorum are refused.
+    pub(crate) fn strict_reconfig_check(&self) -> bool {
+        self.rules.strict_reconfig_check
+    }
+
+    /// This member only listens.
+    pub fn is_learner(&self) -> bool {
+        self.shared.progress.is_learner()
+    }
+
+    /// # Errors
+    /// [`ServeError::Learner`], if this member only listens.
+    pub(crate) fn refuse_if_learner(&self) -> Result<(), ServeError> {
+        if self.is_learner() { Err(ServeError::Learner) } else { Ok(()) }
+    }
+
     /// The shortest time a lease can have: one election and a half.
     pub(crate) fn lease_ttl_secs_min(&self) -> i64 {
         self.rules.lease_ttl_secs_min
@@ -292,7 +355,7 @@ impl Store {
     /// # Errors
     /// When the system does not say.
     pub fn sizes(&self) -> Result<eyrie_disk::tables::Sizes, ServeError> {
-        Ok(self.shared.tables.sizes()?)
+        Ok(self.shared.tables().sizes()?)
     }
 
     /// Takes note of the size of the tables and of the room on their disk. Called now and then by the housekeeping.
@@ -301,10 +364,14 @@ impl Store {
     /// When the system does not say.
     pub(crate) fn look_at_the_disk(&self) -> Result<(), ServeError> {
         self.shared.table_bytes.store(self.sizes()?.file_bytes, Ordering::Relaxed);
-        if let Err(fault) = self.shared.tables.check() {
+        // Tables that are just being replaced take no more writes, which is no fault: asked again once they are.
+        if self.shared.tables().check().is_err()
+            && !self.shared.replacing_tables.load(Ordering::Acquire)
+            && let Err(fault) = self.shared.tables().check()
+        {
             self.shared.ending.end(format!("the tables can't be written any more: {fault}. Nothing acknowledged is lost: it is in the log. Check the disk, then start again"));
         }
-        let space = self.shared.tables.space();
+        let space = self.shared.tables().space();
         if space.short {
             let (free, reserve) = (space.free_bytes, space.reserve_bytes);
             self.shared
@@ -323,7 +390,7 @@ impl Store {
     pub fn defragment(&self) -> Result<(), eyrie_state::TableFault> {
         let (begun, disk) = (Instant::now(), &self.shared.metrics.disk);
         disk.defrag_inflight.inc();
-        let outcome = self.shared.tables.defragment();
+        let outcome = self.shared.tables().defragment();
         disk.defrag_inflight.dec();
         disk.backend_defrag.observe(begun.elapsed().as_secs_f64());
         outcome
@@ -342,21 +409,22 @@ impl Store {
         }
     }
 
-    fn is_alone(&self) -> bool {
-        // Clusters of one are all that is served so far; see `refuse_what_is_not_served`.
-        true
-    }
-
     async fn read_index(&self) -> Result<(), ServeError> {
         let (waiter, index) = oneshot::channel();
         self.shared.inbox.put(Item::ReadIndex(waiter))?;
         let index = index.await.map_err(|_| ServeError::Stopped)??;
+        self.applied_up_to(index).await;
+        Ok(())
+    }
+
+    /// Returns when this entry is applied here.
+    pub(crate) async fn applied_up_to(&self, index: u64) {
         loop {
             let moved = self.shared.applied_moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
             if self.shared.progress.applied() >= index {
-                return Ok(());
+                return;
             }
             moved.await;
         }
@@ -411,17 +479,14 @@ impl Store {
             Command::AlarmActivate { member: self.shared.identity.member, kind: eyrie_state::AlarmKind::Corrupt };
         let (waiter, _) = Waiter::new();
         // A member that takes no more commands is stopping, which says more than the alarm.
-        let _ = self.shared.inbox.put(Item::Propose {
-            data: alarm.encode_by(&Author::Store),
-            waiter,
-            since: Instant::now(),
-        });
+        let (data, since) = (alarm.encode_by(&Author::Store), Instant::now());
+        let _ = self.shared.inbox.put(Item::Propose(Proposal { data, change: None, only_here: false, waiter, since }));
     }
 
     /// Reads everything once and compares checksums, counts and sums; raises the alarm when anything does not fit.
     /// Blocks for as long as that takes.
     pub(crate) fn check_everything(&self) {
-        if let Err(fault) = self.shared.tables.view().full_scan(&mut |_, _, _| true) {
+        if let Err(fault) = self.shared.tables().view().full_scan(&mut |_, _, _| true) {
             self.damaged(&fault);
         }
     }

@@ -103,11 +103,11 @@ const fn same(name: &'static str, kind: Kind, default: &'static str, other: &'st
 
 const NO_TLS: &str = "TLS is not supported yet, and starting without it would leave the data open; \
                       serve on 127.0.0.1 behind a TLS proxy, or remove the flag";
-const NO_DISCOVERY: &str = "clusters of several members are not supported yet; remove the flag to run one member";
+const NO_DISCOVERY: &str = "members are not discovered; name them all with --initial-cluster";
 const NO_PROXY: &str = "the v2 proxy does not exist; run a member, or point clients at one";
 const NO_PROXY_TIMES: &str = "the v2 proxy does not exist";
 const NO_TRACING: &str = "there is no OpenTelemetry exporter";
-const ONE_MEMBER: &str = "has no meaning in a group of one member";
+const FIXED: &str = "not adjustable";
 const LEGACY: &str = "ignored by etcd 3.5 too";
 
 use Kind::{Bool, Duration, Int, List, OneOf, Text, Uint, Urls};
@@ -133,13 +133,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "1000",
                 "milliseconds of an election; also sets request timeouts and the shortest lease",
             ),
-            no_effect("initial-election-tick-advance", Bool, "true", ONE_MEMBER),
-            here(
-                "listen-peer-urls",
-                Urls,
-                "http://localhost:2380",
-                "where other members would connect; checked, and not listened on by a single member",
-            ),
+            no_effect("initial-election-tick-advance", Bool, "true", "the first election waits for the whole timeout"),
+            here("listen-peer-urls", Urls, "http://localhost:2380", "where other members connect"),
             here("listen-client-urls", Urls, "http://localhost:2379", "where clients connect: gRPC, JSON and HTTP"),
             here("listen-client-http-urls", Urls, "", "where JSON and HTTP are served instead of on the client URLs"),
             no_effect("max-snapshots", Uint, "5", "only the newest snapshot is ever needed and kept"),
@@ -162,8 +157,8 @@ pub(crate) const SECTIONS: &[Section] = &[
             no_effect("socket-reuse-port", Bool, "false", "a second process on the same port would be a second store"),
             no_effect("socket-reuse-address", Bool, "false", "always set"),
             here("enable-grpc-gateway", Bool, "true", "serve the JSON gateway under /v3"),
-            no_effect("raft-read-timeout", Duration, "5s", ONE_MEMBER),
-            no_effect("raft-write-timeout", Duration, "5s", ONE_MEMBER),
+            no_effect("raft-read-timeout", Duration, "5s", "always 5s"),
+            no_effect("raft-write-timeout", Duration, "5s", "always 5s"),
         ],
     },
     Section {
@@ -173,19 +168,19 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "initial-advertise-peer-urls",
                 Urls,
                 "http://localhost:2380",
-                "what other members would be told; goes into the member id",
+                "what other members are told; goes into the member id",
             ),
             here(
                 "initial-cluster",
                 Text,
                 "${name}=${initial-advertise-peer-urls}",
-                "the members at first start; must name this member only",
+                "the members at first start, this one among them; without a meaning once data exists",
             ),
             here(
                 "initial-cluster-state",
                 OneOf(&["new", "existing"]),
                 "new",
-                "ignored once data exists; without data, `existing` is refused",
+                "`existing` joins a running cluster, after `etcdctl member add`; ignored once data exists",
             ),
             here("initial-cluster-token", Text, "etcd-cluster", "goes into the cluster id and member ids"),
             here(
@@ -212,8 +207,8 @@ pub(crate) const SECTIONS: &[Section] = &[
             refused("discovery-cacert", Text, "", &[], NO_DISCOVERY),
             refused("discovery-user", Text, "", &[], NO_DISCOVERY),
             refused("discovery-password", Text, "", &[], NO_DISCOVERY),
-            no_effect("strict-reconfig-check", Bool, "true", ONE_MEMBER),
-            no_effect("pre-vote", Bool, "true", ONE_MEMBER),
+            here("strict-reconfig-check", Bool, "true", "refuse changes of the members that would cost the quorum"),
+            no_effect("pre-vote", Bool, "true", "always so"),
             here(
                 "auto-compaction-mode",
                 OneOf(&["periodic", "revision"]),
@@ -335,8 +330,8 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "0s",
                 "check all tables so often while serving; damage raises the CORRUPT alarm",
             ),
-            no_effect("experimental-compact-hash-check-enabled", Bool, "false", ONE_MEMBER),
-            no_effect("experimental-compact-hash-check-time", Duration, "1m0s", ONE_MEMBER),
+            no_effect("experimental-compact-hash-check-enabled", Bool, "false", FIXED),
+            no_effect("experimental-compact-hash-check-time", Duration, "1m0s", FIXED),
             here("experimental-compaction-batch-limit", Uint, "1000", "revisions removed in one step of a compaction"),
             here("experimental-compaction-sleep-interval", Duration, "10ms", "the pause after each step"),
             no_effect(
@@ -388,10 +383,10 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "0",
                 "defragmentation does not block; `etcdctl defrag` at any time",
             ),
-            no_effect("experimental-snapshot-catchup-entries", Uint, "5000", ONE_MEMBER),
+            no_effect("experimental-snapshot-catchup-entries", Uint, "5000", FIXED),
             no_effect("experimental-stop-grpc-service-on-defrag", Bool, "false", "defragmentation does not block"),
-            no_effect("experimental-downgrade-check-time", Duration, "5s", ONE_MEMBER),
-            no_effect("experimental-max-learners", Uint, "1", ONE_MEMBER),
+            no_effect("experimental-downgrade-check-time", Duration, "5s", FIXED),
+            no_effect("experimental-max-learners", Uint, "1", FIXED),
             same("corrupt-check-time", Duration, "0s", "experimental-corrupt-check-time"),
             same("compact-hash-check-time", Duration, "1m0s", "experimental-compact-hash-check-time"),
             same("compaction-batch-limit", Uint, "1000", "experimental-compaction-batch-limit"),
@@ -416,7 +411,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Unsafe",
         flags: &[
-            no_effect("force-new-cluster", Bool, "false", "the group already has one member only"),
+            here(
+                "force-new-cluster",
+                Bool,
+                "false",
+                "go on as a cluster of one after the others are lost for ever; refused while one of them answers",
+            ),
             here(
                 "unsafe-no-fsync",
                 Bool,

@@ -62,6 +62,8 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         initial_advertise_peer_urls: peers,
         initial_cluster_token: given.get("initial-cluster-token").unwrap_or("etcd-cluster").to_string(),
         initial_cluster_existing: given.get("initial-cluster-state") == Some("existing"),
+        strict_reconfig_check: switch(given, "strict-reconfig-check", true),
+        force_new_cluster: switch(given, "force-new-cluster", false),
         heartbeat_interval: heartbeat,
         election_timeout: election,
         snapshot_count: number(given, "snapshot-count", defaults.snapshot_count),
@@ -181,15 +183,6 @@ fn initial_cluster(given: &Given, name: &str, peers: &[String], dir: &Path) -> R
         members.push((member.to_string(), url));
     }
     let names: BTreeSet<&str> = members.iter().map(|(member, _)| member.as_str()).collect();
-    if names.len() > 1 {
-        return Err(format!(
-            "--initial-cluster names {} members ({}); clusters of several members are not supported yet, and one of \
-             them alone would lose what the others should have kept. Name only this member: --initial-cluster={}",
-            names.len(),
-            names.iter().copied().collect::<Vec<_>>().join(", "),
-            own().iter().map(|(name, url)| format!("{name}={url}")).collect::<Vec<_>>().join(","),
-        ));
-    }
     // etcd ignores the flag once the member has data.
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Ok(members);
@@ -197,7 +190,7 @@ fn initial_cluster(given: &Given, name: &str, peers: &[String], dir: &Path) -> R
     if !names.contains(name) {
         return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
     }
-    let named: Vec<String> = members.iter().map(|(_, url)| url.clone()).collect();
+    let named: Vec<String> = members.iter().filter(|(member, _)| member == name).map(|(_, url)| url.clone()).collect();
     same_peers(name, &named, peers)?;
     Ok(members)
 }

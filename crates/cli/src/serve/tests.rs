@@ -119,14 +119,16 @@ fn tokens_are_as_asked_or_not_at_all() {
 }
 
 #[test]
-fn three_replicas_do_not_start_as_one() {
-    let three = "--name a --initial-advertise-peer-urls http://a:2380 --initial-cluster a=http://a:2380,b=http://b:2380,c=http://c:2380";
-    let text = refused(three);
-    assert!(
-        text.contains("names 3 members (a, b, c)") && text.ends_with("--initial-cluster=a=http://a:2380"),
-        "{text}"
+fn three_replicas_are_named_by_each_of_them() {
+    let three = "--data-dir /nowhere --name b --initial-advertise-peer-urls http://b:2380 --initial-cluster a=http://a:2380,b=http://b:2380,c=http://c:2380";
+    let names: Vec<String> = config(three, &[]).unwrap().initial_cluster.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let text = refused(
+        &three.replace("--initial-advertise-peer-urls http://b:2380", "--initial-advertise-peer-urls http://x:2380"),
     );
-    assert!(config("--data-dir /nowhere --name a --initial-advertise-peer-urls http://a:2380 --initial-cluster a=http://a:2380", &[]).is_ok());
+    assert!(text.contains("--initial-cluster has b=http://b:2380 but missing from"), "{text}");
+    let text = refused(&three.replace("--name b", "--name d"));
+    assert!(text.contains("couldn't find local name \"d\""), "{text}");
 }
 
 #[test]

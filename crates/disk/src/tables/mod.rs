@@ -157,6 +157,15 @@ impl RedbTables {
         Ok(Self { handle: TablesHandle { shared, defragmenting: Arc::default() }, thread: Some(thread) })
     }
 
+    /// Ends all writing into the file, for ever: other tables are about to take its name. Pictures stay readable; whatever
+    /// was not durable yet is only in memory now, and staging or defragmenting fails from here on.
+    pub fn retire(&mut self) {
+        self.handle.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     /// What can be done with the tables beside staging, for other threads.
     pub fn handle(&self) -> TablesHandle {
         self.handle.clone()
@@ -246,10 +255,7 @@ impl Tables for RedbTables {
 
 impl Drop for RedbTables {
     fn drop(&mut self) {
-        self.handle.shared.stop();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.retire();
     }
 }
 

@@ -318,13 +318,23 @@ impl Wal {
         self.start = start.clone();
         self.sync()?;
         let keep = self.segments.iter().rposition(|s| s.first_index <= start.index + 1).unwrap_or(0);
-        if keep == 0 {
-            return Ok(());
+        self.drop_oldest(keep)
+    }
+
+    /// Begins the log anew after `start`: a snapshot that does not continue this log has replaced the tables. All entries
+    /// are forgotten. Durable when it returns, and never in part: the new beginning is the head of a new segment.
+    ///
+    /// # Errors
+    /// As for [`Wal::append`]; after [`WalError::NoSpace`] the log is as it was.
+    pub fn restart_after(&mut self, start: &LogStart, hard_state: HardState) -> Result<(), WalError> {
+        self.check_usable()?;
+        let before = (self.start.clone(), self.hard_state, self.next_index);
+        (self.start, self.hard_state, self.next_index) = (start.clone(), hard_state, start.index + 1);
+        if let Err(error) = self.next_segment(0) {
+            (self.start, self.hard_state, self.next_index) = before;
+            return Err(error);
         }
-        for old in self.segments.drain(..keep) {
-            fs::remove_file(&old.path).map_err(WalError::io("remove", &old.path))?;
-        }
-        atomic::sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))
+        self.drop_oldest(self.segments.len() - 1)
     }
 
     /// Begins a new segment, so that a later [`Wal::release_before`] can drop the one before.
@@ -349,6 +359,16 @@ impl Wal {
     /// Where the log begins.
     pub fn start(&self) -> &LogStart {
         &self.start
+    }
+
+    fn drop_oldest(&mut self, count: usize) -> Result<(), WalError> {
+        if count == 0 {
+            return Ok(());
+        }
+        for old in self.segments.drain(..count) {
+            fs::remove_file(&old.path).map_err(WalError::io("remove", &old.path))?;
+        }
+        atomic::sync_dir(&self.dir).map_err(WalError::io("sync", &self.dir))
     }
 
     fn current(&self) -> &SegmentFile {

@@ -75,6 +75,10 @@ pub(super) fn replay(segments: &[SegmentFile], meta: WalMeta) -> Result<(Recover
         let header_crc = check_header(segment, &bytes, meta, (i > 0).then_some(end.previous))?;
         if i == 0 {
             log.base = segment.first_index;
+        } else if segment.first_index < log.base {
+            // Here the log was begun anew after a snapshot that ends before all that is known of the old log.
+            log.entries.clear();
+            log.base = segment.first_index;
         }
         end = log.segment(segment, &bytes, header_crc, i + 1 == segments.len())?;
     }

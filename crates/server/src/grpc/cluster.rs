@@ -1,4 +1,4 @@
-//! Service `Cluster`, as a cluster of one answers it.
+//! Service `Cluster`: who belongs to it.
 
 use eyrie_api::pb;
 use eyrie_state::{Answer, Command, Member, MemberId, Refusal};
@@ -73,10 +73,9 @@ impl pb::cluster_server::Cluster for ClusterService {
             client_urls: vec![],
             learner: is_learner,
         };
-        self.store.read(|state| state.check_member_add(&wanted)).map_err(ServeError::from)?;
-        Err(Status::unimplemented(
-            "etcdserver: this release of Eyrie serves clusters of one member; nothing was changed",
-        ))
+        let added = self.store.add_member(wanted).await?;
+        let (member, members) = (Some(convert::member(&added)), self.members());
+        Ok(Response::new(pb::MemberAddResponse { header: self.header(), member, members }))
     }
 
     async fn member_remove(
@@ -84,10 +83,8 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
         let id = MemberId(request.into_inner().id);
-        self.store.read(|state| state.check_member_remove(id)).map_err(ServeError::from)?;
-        // Upstream's table says FailedPrecondition, but this one reaches the wire as Unknown.
-        let text = "etcdserver: re-configuration failed due to not enough started members";
-        Err(ServeError::other(Code::Unknown, text).into())
+        self.store.remove_member(id).await?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: self.header(), members: self.members() }))
     }
 
     async fn member_update(
@@ -111,8 +108,7 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
         let id = MemberId(request.into_inner().id);
-        self.store.read(|state| state.check_member_promote(id)).map_err(ServeError::from)?;
-        let text = "etcdserver: can only promote a learner member which is in sync with leader";
-        Err(ServeError::other(Code::FailedPrecondition, text).into())
+        self.store.promote_anywhere(id).await?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: self.header(), members: self.members() }))
     }
 }

@@ -19,6 +19,7 @@ impl KvService {
         let serializable = request.serializable;
         let range = convert::range(request)?;
         if !serializable {
+            self.store.refuse_if_learner()?;
             self.store.linearize().await?;
         }
         let (revision, answer) = self.store.range(&range)?;

@@ -82,9 +82,7 @@ impl pb::lease_server::Lease for LeaseService {
                 let id = request?.id;
                 store.read(|state| store.permit_lease(state, LeaseId(id), LeaseUse::Rule))?;
                 let header = store.header(store.revision());
-                // Who does not lead must not promise time.
-                store.linearize().await?;
-                let ttl = store.lessor().renew(LeaseId(id)).map_or(0, |ttl| ttl.as_secs());
+                let ttl = store.renew_lease(LeaseId(id)).await?.map_or(0, |ttl| ttl.as_secs());
                 if ttl > 0 {
                     store.metrics().lease.renewed.inc();
                 }
@@ -100,7 +98,7 @@ impl pb::lease_server::Lease for LeaseService {
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let pb::LeaseTimeToLiveRequest { id, keys: with_keys } = request.into_inner();
-        self.store.linearize().await?;
+        let remaining = self.store.lease_left(LeaseId(id)).await?;
         let what = if with_keys { LeaseUse::ShowKeys } else { LeaseUse::Look };
         let known = self.store.read(|state| {
             self.store.permit_lease(state, LeaseId(id), what)?;
@@ -111,7 +109,6 @@ impl pb::lease_server::Lease for LeaseService {
             }))
         })?;
         let header = Some(self.store.header(self.store.revision()));
-        let remaining = self.store.lessor().remaining(LeaseId(id));
         let response = match (known, remaining) {
             (Some((granted_ttl, keys)), Some((left, _))) => pb::LeaseTimeToLiveResponse {
                 header,

@@ -88,7 +88,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
             raft_term: standing.term,
             raft_applied_index: self.store.applied(),
             errors,
-            is_learner: false,
+            is_learner: self.store.is_learner(),
             ..Default::default()
         }))
     }
@@ -154,7 +154,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         if !votes {
             return Err(ServeError::other(Code::FailedPrecondition, "etcdserver: bad leader transferee").into());
         }
-        // The only voter leads already.
+        self.store.move_leader(target).await?;
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 

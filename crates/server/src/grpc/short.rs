@@ -101,6 +101,9 @@ impl Short {
             let message = message(request.into_body(), self.0.message_bytes_max).await?;
             ticket.received(message.len());
             let kv = caller.as_ref().unwrap_or(&self.0.kv);
+            if call != Call::Range {
+                kv.store.refuse_if_learner()?;
+            }
             match call {
                 Call::Range => Ok(framed(&kv.range(decoded(message)?).await?)),
                 Call::Put => Ok(framed(&kv.put(decoded(message)?).await?)),

@@ -27,7 +27,7 @@ pub(crate) async fn expiry_loop(store: Store) {
             for id in some {
                 let (store, id) = (store.clone(), *id);
                 waiting.push(tokio::task::spawn_local(async move {
-                    (id, store.propose_now(Command::LeaseRevoke { id }).await)
+                    (id, store.propose_here(Command::LeaseRevoke { id }).await)
                 }));
             }
             for revoked in waiting {
@@ -65,7 +65,7 @@ async fn checkpoint(store: &Store, long: Duration) {
     }
     for remaining in store.lessor().long_remaining(long).chunks(LEASES_PER_CHECKPOINT_MAX) {
         let command = Command::LeaseCheckpoint { remaining: remaining.to_vec() };
-        if let Err(error) = store.propose_now(command).await {
+        if let Err(error) = store.propose_here(command).await {
             let error = error.to_string();
             log_warn!("failed to checkpoint leases; it is tried again", "error" = &error);
             return;

@@ -56,6 +56,25 @@ impl Lessor {
         Self(Mutex::new(inner))
     }
 
+    /// This member leads from now on: every lease that exists has its time left, as far as that was written down, and
+    /// `grace` on top.
+    pub(crate) fn promote(&self, leases: impl IntoIterator<Item = (LeaseId, Duration, Duration)>, grace: Duration) {
+        let mut inner = self.0.lock();
+        for (id, ttl, left) in leases {
+            inner.set(id, ttl, left + grace);
+        }
+    }
+
+    /// All leases are others now: those of a snapshot.
+    pub(crate) fn replace(&self, leases: impl IntoIterator<Item = (LeaseId, Duration, Duration)>, grace: Duration) {
+        let mut inner = self.0.lock();
+        inner.leases.clear();
+        inner.by_deadline.clear();
+        for (id, ttl, left) in leases {
+            inner.set(id, ttl, left + grace);
+        }
+    }
+
     /// Follows what the log decided: a grant begins a lease, a revocation ends it.
     pub(crate) fn heard(&self, outcome: &Result<Answer, Refusal>, told: Told) {
         match (outcome, told) {
@@ -153,6 +172,19 @@ mod tests {
         lessor.heard(&Ok(Answer::LeaseRevoke), Told::Revoke(LeaseId(1)));
         assert!(lessor.expired(10).is_empty());
         assert_eq!(lessor.by_expiry(), [LeaseId(2)]);
+    }
+
+    #[test]
+    fn a_new_leader_gives_everybody_time_to_find_it() {
+        let lessor = Lessor::new([(LeaseId(1), seconds(60), Duration::ZERO)], Duration::ZERO, TICK);
+        assert_eq!(lessor.expired(10), [LeaseId(1)]);
+        lessor.promote([(LeaseId(1), seconds(60), seconds(60))], seconds(1));
+        assert!(lessor.expired(10).is_empty());
+        let (left, ttl) = lessor.remaining(LeaseId(1)).expect("it lives");
+        assert!(left > seconds(60) && left <= seconds(61), "{left:?}");
+        assert_eq!(ttl, seconds(60));
+        lessor.replace([], seconds(1));
+        assert_eq!(lessor.by_expiry(), []);
     }
 
     #[test]

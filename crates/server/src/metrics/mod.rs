@@ -11,6 +11,7 @@
 
 mod families;
 pub mod grpc;
+mod network;
 pub mod process;
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use self::families::{ApplyOp, Disk, Lease, Mvcc, Server, Snap};
 pub use self::grpc::{GrpcCounted, GrpcStats};
+pub use self::network::Network;
 
 /// Everything that one member counts.
 pub struct Metrics {
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub lease: Lease,
     /// `etcd_snap_*`.
     pub snap: Snap,
+    /// `etcd_network_*` between members.
+    pub network: Network,
     /// `grpc_server_*`, `etcd_network_client_grpc_*`.
     pub grpc: std::sync::Arc<GrpcStats>,
 }
@@ -52,6 +56,7 @@ impl Metrics {
             mvcc: Mvcc::new(&registry),
             lease: Lease::new(&registry),
             snap: Snap::new(&registry),
+            network: Network::new(&registry),
             grpc: std::sync::Arc::new(GrpcStats::new(&registry, extensive)),
             hooks: Mutex::default(),
             registry,

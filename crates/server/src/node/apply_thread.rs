@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use eyrie_raft::{Entry, EntryKind};
-use eyrie_state::{Answer, Applied, Command, LogIndex, Proposal, Term};
+use eyrie_raft::{Entry, EntryKind, MembershipChange};
+use eyrie_state::{Answer, Applied, Command, LogIndex, MemberId, Proposal, Term};
 
 use super::inbox::Outcome;
-use super::{Fatal, Shared};
-use crate::limits::{COMMANDS_PER_LOCK_MAX, GIVE_BACK_INTERVAL};
+use super::{Fatal, Shared, ToApply, install};
+use crate::limits::{COMMANDS_PER_LOCK_MAX, GIVE_BACK_INTERVAL, REMOVED_GRACE};
 use crate::metrics::Mvcc;
 use crate::{log_info, log_warn};
 
 /// What the apply thread owns.
 pub(crate) struct ApplyThread {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) committed: Receiver<Vec<Entry>>,
+    pub(crate) committed: Receiver<ToApply>,
+    /// How the tables are kept, for those that take their place.
+    pub(crate) table_options: eyrie_disk::tables::Options,
+    pub(crate) election_timeout: Duration,
     pub(crate) warning_apply_duration: Duration,
     pub(crate) compaction_keys_per_step: usize,
     pub(crate) compaction_pause: Duration,
@@ -28,6 +31,8 @@ pub(crate) struct ApplyThread {
 enum Work {
     Nothing,
     Command(Box<Proposal>),
+    /// A change of the members: what raft makes of it, if the command is not refused.
+    Membership(MembershipChange, Box<Proposal>),
 }
 
 /// What one entry did.
@@ -49,7 +54,11 @@ impl ApplyThread {
         loop {
             let patience = next_step.map_or(GIVE_BACK_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
             match self.committed.recv_timeout(patience) {
-                Ok(entries) => {
+                Ok(ToApply::Install { whole, mark }) => {
+                    install::install(&self.shared, &whole, &mark, self.table_options.clone(), self.election_timeout)?;
+                    next_step = self.compaction_pending().then(Instant::now);
+                }
+                Ok(ToApply::Entries(entries)) => {
                     let compacted = self.apply(entries)?;
                     if compacted && next_step.is_none() {
                         next_step = Some(Instant::now());
@@ -90,6 +99,7 @@ impl ApplyThread {
         let count = work.len();
         let mut compacted = false;
         let mut done = Vec::with_capacity(count);
+        let mut changes = Vec::new();
         {
             let mut state = self.shared.state.write();
             for (index, term, work) in work {
@@ -104,6 +114,12 @@ impl ApplyThread {
                         compacted |= matches!(applied.outcome, Ok(Answer::Compact));
                         Some((applied, told))
                     }
+                    Work::Membership(change, command) => {
+                        let told = Told::from(&command.command);
+                        let applied = state.apply(LogIndex(index), Term(term), *command).map_err(Fatal::halt)?;
+                        changes.push((index, applied.outcome.is_ok().then_some(change)));
+                        Some((applied, told))
+                    }
                 };
                 done.push(Done { index, term, applied });
             }
@@ -114,7 +130,15 @@ impl ApplyThread {
             let (took, count) = (format!("{took:?}"), count);
             log_warn!("apply request took too long", "took" = &took, "commands" = &count);
         }
+        // Before it shows that they are applied: raft follows them first.
+        let members_changed = !changes.is_empty();
+        if members_changed {
+            self.shared.changes.lock().extend(changes);
+        }
         self.tell(done);
+        if members_changed {
+            self.shared.inbox.wake();
+        }
         Ok(compacted)
     }
 
@@ -126,6 +150,9 @@ impl ApplyThread {
             let Some((applied, told)) = applied else { continue };
             let Applied { revision, outcome, events } = applied;
             told.count(&self.shared.metrics.mvcc);
+            if outcome.is_ok() {
+                self.follow_members(told);
+            }
             self.shared.lessor.heard(&outcome, told);
             if let Ok(answer) = &outcome {
                 self.shared.guard.heard(answer, &self.shared.state);
@@ -138,6 +165,24 @@ impl ApplyThread {
         self.shared.progress.applied_up_to(last, term);
         self.shared.pending.answer(&self.shared.trays, outcomes);
         self.shared.applied_moved.notify_waiters();
+    }
+
+    /// The links lead to whoever belongs to the cluster now; a member that left ends.
+    fn follow_members(&self, told: Told) {
+        let Told::Members { removed } = told else { return };
+        self.shared.follow_members();
+        if removed == Some(self.shared.identity.member) {
+            log_warn!("the member has been permanently removed from the cluster");
+            let shared = self.shared.clone();
+            // Others may still need to hear from here that it is so.
+            let later = move || {
+                std::thread::sleep(REMOVED_GRACE);
+                shared.ending.end(crate::peer::removed_words());
+            };
+            if std::thread::Builder::new().name("removed".into()).spawn(later).is_err() {
+                self.shared.ending.end(crate::peer::removed_words());
+            }
+        }
     }
 
     fn compaction_pending(&self) -> bool {
@@ -161,13 +206,16 @@ impl ApplyThread {
 }
 
 fn read(entry: Entry) -> Result<Work, Fatal> {
-    if entry.kind == EntryKind::Membership || entry.data.is_empty() {
+    let index = entry.index;
+    let command = |data| Proposal::decode(data).map(Box::new).map_err(|error| Fatal::entry(index, &error));
+    if entry.data.is_empty() {
         return Ok(Work::Nothing);
     }
-    let index = entry.index;
-    Proposal::decode(entry.data)
-        .map(|proposal| Work::Command(Box::new(proposal)))
-        .map_err(|error| Fatal::entry(index, &error))
+    if entry.kind == EntryKind::Normal {
+        return command(entry.data).map(Work::Command);
+    }
+    let (change, data) = MembershipChange::decode(&entry.data).map_err(|error| Fatal::entry(index, &error))?;
+    Ok(Work::Membership(change, command(data)?))
 }
 
 /// What of a command others want to know after it is gone.
@@ -181,6 +229,11 @@ pub(crate) enum Told {
     Txn,
     /// A lease ended.
     Revoke(eyrie_state::LeaseId),
+    /// Who belongs to the cluster, or where members are.
+    Members {
+        /// Who left.
+        removed: Option<MemberId>,
+    },
     /// Anything else.
     Other,
 }
@@ -192,6 +245,10 @@ impl From<&Command> for Told {
             Command::DeleteRange(_) => Told::Delete,
             Command::Txn(_) => Told::Txn,
             Command::LeaseRevoke { id } => Told::Revoke(*id),
+            Command::MemberRemove { id } => Told::Members { removed: Some(*id) },
+            Command::MemberAdd(_) | Command::MemberUpdate { .. } | Command::MemberPromote { .. } => {
+                Told::Members { removed: None }
+            }
             _ => Told::Other,
         }
     }
@@ -203,7 +260,7 @@ impl Told {
             Told::Put => counts.puts.inc(),
             Told::Delete => counts.deletes.inc(),
             Told::Txn => counts.txns.inc(),
-            Told::Revoke(_) | Told::Other => {}
+            Told::Revoke(_) | Told::Members { .. } | Told::Other => {}
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Where requests wait for the raft thread: many hands put in, one takes all at once.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use eyrie_api::peer as wire;
+use eyrie_raft::{MembershipChange, Message};
 use eyrie_state::{Answer, Refusal, Revision};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -17,19 +20,70 @@ pub(crate) type Outcome = Result<(Revision, Result<Answer, Refusal>), ServeError
 /// Who waits for one proposal.
 pub(crate) type Waiter = crate::completions::Waiter<Outcome>;
 
+/// A command on its way into the log.
+pub(crate) struct Proposal {
+    /// The encoded command.
+    pub(crate) data: Vec<u8>,
+    /// What it changes about who votes, if anything.
+    pub(crate) change: Option<MembershipChange>,
+    /// Only for this member's own log: it means nothing once another member leads.
+    pub(crate) only_here: bool,
+    /// Hears the outcome.
+    pub(crate) waiter: Waiter,
+    /// When it was put in.
+    pub(crate) since: Instant,
+}
+
+/// Where the leader put forwarded proposals.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    /// Which ones.
+    pub(crate) numbers: Vec<u64>,
+    /// The index of the first; 0 when none was taken.
+    pub(crate) index: u64,
+    /// The term of all.
+    pub(crate) term: u64,
+    /// Why none was taken.
+    pub(crate) refused: u32,
+}
+
 /// One thing for the raft thread to do.
 pub(crate) enum Item {
     /// Put a command in the log.
-    Propose {
-        /// The encoded command.
-        data: Vec<u8>,
-        /// Hears the outcome.
-        waiter: Waiter,
-        /// When it was put in.
-        since: Instant,
-    },
+    Propose(Proposal),
     /// Find the index that a linearizable read must wait for.
     ReadIndex(oneshot::Sender<Result<u64, ServeError>>),
+    /// Hand leadership to this member.
+    TransferLeader(u64),
+    /// Another member said something.
+    Heard(Box<Message>),
+    /// A follower was asked for these.
+    Forwarded {
+        /// Which follower.
+        from: u64,
+        /// What.
+        proposals: Vec<wire::Proposal>,
+    },
+    /// The leader answers what was forwarded to it.
+    Placed(Placement),
+    /// The talk to a member has ended; what was on its way may be lost.
+    PeerLost(u64),
+    /// Whole tables came from the leader.
+    SnapshotArrived {
+        /// The leader's offer.
+        message: Message,
+        /// Where they are.
+        whole: PathBuf,
+        /// Hears whether they were wanted.
+        done: oneshot::Sender<bool>,
+    },
+    /// A snapshot to a member has ended, well or not.
+    SnapshotSent {
+        /// Which member.
+        to: u64,
+        /// Well.
+        arrived: bool,
+    },
     /// Finish what is begun and end.
     Stop,
 }
@@ -37,6 +91,8 @@ pub(crate) enum Item {
 #[derive(Default)]
 struct Waiting {
     items: Vec<Item>,
+    /// How many of them came from other members.
+    from_peers: usize,
     closed: bool,
 }
 
@@ -63,7 +119,7 @@ impl Inbox {
             if waiting.closed {
                 return Err(ServeError::Stopped);
             }
-            if waiting.items.len() >= PROPOSALS_WAITING_MAX {
+            if waiting.items.len() - waiting.from_peers >= PROPOSALS_WAITING_MAX {
                 return Err(ServeError::TooManyRequests);
             }
             waiting.items.push(item);
@@ -73,6 +129,30 @@ impl Inbox {
             self.wake();
         }
         Ok(())
+    }
+
+    /// As [`Inbox::put`], for what other members say: whoever hears them asks for the backlog first. Returns whether
+    /// anybody still reads.
+    pub(crate) fn put_from_peer(&self, items: Vec<Item>) -> bool {
+        let was_empty = {
+            let mut waiting = self.waiting.lock();
+            if waiting.closed {
+                return false;
+            }
+            let was_empty = waiting.items.is_empty() && !items.is_empty();
+            waiting.from_peers += items.len();
+            waiting.items.extend(items);
+            was_empty
+        };
+        if was_empty {
+            self.wake();
+        }
+        true
+    }
+
+    /// How much of what other members said waits here.
+    pub(crate) fn peer_backlog(&self) -> usize {
+        self.waiting.lock().from_peers
     }
 
     /// Wakes the reader.
@@ -93,15 +173,17 @@ impl Inbox {
     }
 
     fn take_now(&self) -> Vec<Item> {
-        std::mem::take(&mut self.waiting.lock().items)
+        let mut waiting = self.waiting.lock();
+        waiting.from_peers = 0;
+        std::mem::take(&mut waiting.items)
     }
 
     /// Takes out the proposals that wait since before `cutoff`.
     pub(crate) fn overdue(&self, cutoff: Instant) -> Vec<Waiter> {
         let mut waiting = self.waiting.lock();
-        let due = |item: &mut Item| matches!(item, Item::Propose { since, .. } if *since < cutoff);
+        let due = |item: &mut Item| matches!(item, Item::Propose(proposal) if proposal.since < cutoff);
         let due = waiting.items.extract_if(.., due);
-        due.filter_map(|item| if let Item::Propose { waiter, .. } = item { Some(waiter) } else { None }).collect()
+        due.filter_map(|item| if let Item::Propose(proposal) = item { Some(proposal.waiter) } else { None }).collect()
     }
 
     /// Whether nothing more is taken.
@@ -113,6 +195,7 @@ impl Inbox {
     pub(crate) fn close(&self) -> Vec<Item> {
         let mut waiting = self.waiting.lock();
         waiting.closed = true;
+        waiting.from_peers = 0;
         std::mem::take(&mut waiting.items)
     }
 }

@@ -6,34 +6,43 @@
 //!       └──────────────────────────── answer ───────────────────────────────┘
 //! ```
 
+mod alone;
 mod apply_thread;
+mod forward;
+mod found;
 mod inbox;
+mod install;
 mod pending;
 mod progress;
 mod raft_thread;
+mod reads;
 mod start;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use eyrie_disk::datadir::DirError;
 use eyrie_disk::tables::{RedbTables, TablesHandle};
 use eyrie_disk::wal::WalError;
-use eyrie_raft::RaftFault;
-use eyrie_state::{ClusterId, Halt, MemberId, State, TableFault};
-use parking_lot::RwLock;
+use eyrie_raft::{Entry, MembershipChange, RaftFault, SnapshotMark};
+use eyrie_state::{ClusterId, Halt, Member, MemberId, State, TableFault};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 pub(crate) use apply_thread::Told;
-pub(crate) use inbox::{Inbox, Item, Outcome};
+pub(crate) use inbox::{Inbox, Item, Outcome, Placement, Proposal};
 pub(crate) use start::{Started, start};
 
 use self::pending::PendingProposals;
-use self::progress::{DiskFull, Ending, PendingReads, Progress};
+use self::progress::{DiskFull, Ending, Progress};
 use crate::auth::Guard;
 use crate::completions::Trays;
+use crate::errors::ServeError;
 use crate::lease::Lessor;
 use crate::metrics::Metrics;
+use crate::peer::Peers;
 use crate::watch::WatchHub;
 
 /// The state over its durable tables.
@@ -52,14 +61,21 @@ pub struct Identity {
 pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) state: RwLock<DurableState>,
-    /// The same tables that the state writes: for sizes, defragmentation, flushing.
-    pub(crate) tables: TablesHandle,
+    /// The same tables that the state writes: for sizes, defragmentation, flushing. A snapshot brings others.
+    pub(super) tables: RwLock<TablesHandle>,
+    /// A snapshot is taking their place now.
+    pub(crate) replacing_tables: AtomicBool,
+    /// Where they are.
+    pub(crate) data_dir: PathBuf,
     /// Bytes of the tables, as of the last look and with what was proposed since.
     pub(crate) table_bytes: AtomicU64,
     pub(crate) inbox: Inbox,
     pub(crate) pending: PendingProposals,
     pub(crate) trays: Arc<Trays<Outcome>>,
-    pub(crate) reads: PendingReads,
+    /// Changes of the members that were applied and that raft has not followed yet: by index, and `None` where the state
+    /// refused.
+    pub(super) changes: Mutex<Vec<(u64, Option<MembershipChange>)>>,
+    pub(crate) peers: Peers,
     pub(crate) progress: Progress,
     /// The log's disk has no room.
     pub(crate) disk_full: DiskFull,
@@ -75,6 +91,46 @@ pub(crate) struct Shared {
     pub(crate) applied_moved: Notify,
     pub(crate) compaction_done: Notify,
     pub(crate) ending: Ending,
+}
+
+/// What the raft thread gives the apply thread, in order.
+pub(crate) enum ToApply {
+    /// Committed entries.
+    Entries(Vec<Entry>),
+    /// Whole tables that take the place of those in use; the log has begun anew where they end.
+    Install {
+        /// Where they are.
+        whole: PathBuf,
+        /// What they stand for.
+        mark: SnapshotMark,
+    },
+}
+
+impl Shared {
+    /// The tables as they are now.
+    pub(crate) fn tables(&self) -> TablesHandle {
+        self.tables.read().clone()
+    }
+
+    /// Links lead to whoever the applied state says.
+    pub(crate) fn follow_members(&self) {
+        let (members, removed): (Vec<Member>, Vec<u64>) = {
+            let state = self.state.read();
+            (state.members().cloned().collect(), state.removed_members().map(|id| id.0).collect())
+        };
+        self.peers.follow(&members, removed);
+    }
+
+    /// What somebody is told who waited too long.
+    pub(crate) fn timed_out(&self, since: Instant) -> ServeError {
+        if self.progress.leader_lost_since(since) { ServeError::TimeoutLeaderFailed } else { ServeError::Timeout }
+    }
+
+    /// This member leads from now on, and with it goes the leases' clock: whoever holds one gets time to find it.
+    pub(crate) fn promote_leases(&self, grace: Duration) {
+        let left: Vec<_> = self.state.read().leases().map(start::lease_times).collect();
+        self.lessor.promote(left, grace);
+    }
 }
 
 /// The threads of a running member.
@@ -94,14 +150,14 @@ impl Threads {
         self.shared.inbox.wake();
         let raft = self.raft.join().unwrap_or_else(|_| Err(Fatal::panicked("raft")));
         for item in self.shared.inbox.close() {
-            if let Item::Propose { waiter, .. } = item {
-                waiter.answer(Err(crate::errors::ServeError::Stopped));
+            if let Item::Propose(proposal) = item {
+                proposal.waiter.answer(Err(ServeError::Stopped));
             }
         }
         let apply = self.apply.join().unwrap_or_else(|_| Err(Fatal::panicked("apply")));
-        self.shared.pending.fail_all(&crate::errors::ServeError::Stopped);
+        self.shared.pending.fail_all(&ServeError::Stopped);
         raft.and(apply)?;
-        self.shared.tables.flush().map_err(Fatal::tables)
+        self.shared.tables().flush().map_err(Fatal::tables)
     }
 }
 

@@ -22,12 +22,37 @@ struct Pending {
 pub(crate) struct PendingProposals(Mutex<VecDeque<Pending>>);
 
 impl PendingProposals {
-    /// Remembers a batch whose first entry stands at `first`.
-    pub(crate) fn add(&self, first: u64, term: u64, waiters: Vec<(Waiter, Instant)>) {
-        let mut queue = self.0.lock();
-        debug_assert!(queue.back().is_none_or(|last| last.index < first));
-        let pending = |(index, (waiter, since))| Pending { index, term, waiter: Some(waiter), since };
-        queue.extend((first..).zip(waiters).map(pending));
+    /// Remembers a batch whose first entry stands at `first`; `None` for those nobody waits for any more.
+    ///
+    /// What stood there before, or after, was written by an older leader and is replaced; whether it was agreed on
+    /// nevertheless is not known here.
+    pub(crate) fn add(&self, first: u64, term: u64, waiters: Vec<(Option<Waiter>, Instant)>) {
+        let mut replaced = Vec::new();
+        {
+            let mut queue = self.0.lock();
+            while queue.back().is_some_and(|last| last.index >= first) {
+                replaced.extend(queue.pop_back().and_then(|last| last.waiter));
+            }
+            let pending = |(index, (waiter, since))| Pending { index, term, waiter, since };
+            queue.extend((first..).zip(waiters).map(pending));
+        }
+        for waiter in replaced {
+            waiter.answer(Err(ServeError::TimeoutLeaderFailed));
+        }
+    }
+
+    /// A snapshot has replaced all entries up to `index`: what became of those among them is not known here.
+    pub(crate) fn passed_over(&self, index: u64) {
+        let mut passed = Vec::new();
+        {
+            let mut queue = self.0.lock();
+            while queue.front().is_some_and(|front| front.index <= index) {
+                passed.extend(queue.pop_front().and_then(|front| front.waiter));
+            }
+        }
+        for waiter in passed {
+            waiter.answer(Err(ServeError::TimeoutLeaderFailed));
+        }
     }
 
     /// Answers the waiters of applied entries, given in order of index. A waiter whose entry was replaced by another
@@ -59,11 +84,12 @@ impl PendingProposals {
         trays.answer(due);
     }
 
-    /// Takes out the waiters of proposals that are under way since before `cutoff`. The proposals stay.
-    pub(crate) fn overdue(&self, cutoff: Instant) -> Vec<Waiter> {
+    /// Takes out the waiters of proposals that are under way since before `cutoff`, with when each began. The proposals
+    /// stay.
+    pub(crate) fn overdue(&self, cutoff: Instant) -> Vec<(Waiter, Instant)> {
         let mut queue = self.0.lock();
-        let late = queue.iter_mut().take_while(|pending| pending.since < cutoff);
-        late.filter_map(|pending| pending.waiter.take()).collect()
+        let late = queue.iter_mut().filter(|pending| pending.since < cutoff);
+        late.filter_map(|pending| pending.waiter.take().map(|waiter| (waiter, pending.since))).collect()
     }
 
     /// How many wait.

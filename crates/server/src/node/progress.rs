@@ -1,12 +1,12 @@
 //! How far this member is: plain numbers that any thread may read at any time.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
-use eyrie_raft::Standing;
+use eyrie_raft::{Membership, Place, Standing};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::errors::ServeError;
 use crate::{log_error, log_info};
 
 /// Term, leader, and the indexes committed and applied.
@@ -18,6 +18,13 @@ pub(crate) struct Progress {
     committed: AtomicU64,
     applied: AtomicU64,
     applied_term: AtomicU64,
+    /// This member is the only voter.
+    alone: AtomicBool,
+    learner: AtomicBool,
+    /// When a leader was lost, if ever.
+    leader_lost: Mutex<Option<Instant>>,
+    /// How far others are, as their leader knows it.
+    places: Mutex<Vec<Place>>,
 }
 
 impl Progress {
@@ -34,6 +41,9 @@ impl Progress {
             self.term.store(now.term, Ordering::Release);
         }
         if before.leader != now.leader {
+            if before.leader != 0 {
+                *self.leader_lost.lock() = Some(Instant::now());
+            }
             self.leader.store(now.leader, Ordering::Release);
         }
         if before.is_leader != now.is_leader {
@@ -49,6 +59,37 @@ impl Progress {
             is_leader: self.is_leader.load(Ordering::Acquire),
             commit: self.committed.load(Ordering::Acquire),
         }
+    }
+
+    /// A leader was lost after this moment.
+    pub(crate) fn leader_lost_since(&self, since: Instant) -> bool {
+        self.leader_lost.lock().is_some_and(|lost| lost >= since)
+    }
+
+    /// Takes note of who votes.
+    pub(crate) fn votes(&self, own: u64, membership: &Membership) {
+        self.alone.store(membership.voters == [own] && membership.learners.is_empty(), Ordering::Release);
+        // Also who joins and was not told yet what it is.
+        self.learner.store(!membership.voters.contains(&own), Ordering::Release);
+    }
+
+    /// This member only listens.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Acquire)
+    }
+
+    /// Nobody else can have been agreed with.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn now_at(&self, places: Vec<Place>) {
+        *self.places.lock() = places;
+    }
+
+    /// How far everybody is; means something on the leader only.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.places.lock().clone()
     }
 
     pub(crate) fn committed_up_to(&self, index: u64) {
@@ -68,34 +109,6 @@ impl Progress {
     pub(crate) fn leads_and_caught_up(&self) -> bool {
         self.is_leader.load(Ordering::Acquire)
             && self.applied_term.load(Ordering::Acquire) == self.term.load(Ordering::Acquire)
-    }
-}
-
-/// Linearizable reads that wait for raft to name their index.
-#[derive(Debug, Default)]
-pub(crate) struct PendingReads {
-    next: AtomicU64,
-    waiting: Mutex<std::collections::BTreeMap<u64, oneshot::Sender<Result<u64, ServeError>>>>,
-}
-
-impl PendingReads {
-    pub(crate) fn add(&self, waiter: oneshot::Sender<Result<u64, ServeError>>) -> u64 {
-        let context = self.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting.lock().insert(context, waiter);
-        context
-    }
-
-    pub(crate) fn answer(&self, context: u64, index: u64) {
-        if let Some(waiter) = self.waiting.lock().remove(&context) {
-            let _ = waiter.send(Ok(index));
-        }
-    }
-
-    pub(crate) fn fail_all(&self) {
-        let error = ServeError::other(tonic::Code::Unavailable, "etcdserver: leader changed");
-        for (_, waiter) in std::mem::take(&mut *self.waiting.lock()) {
-            let _ = waiter.send(Err(error.clone()));
-        }
     }
 }
 

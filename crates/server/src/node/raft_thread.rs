@@ -1,22 +1,33 @@
-//! The raft thread: takes what waits, offers it to the log, writes and syncs once for all of it, hands on what is
-//! committed.
+//! The raft thread: takes what waits, offers it to the log, tells the other members, writes and syncs once for all of it,
+//! hands on what is committed.
 //!
 //! ```text
-//! inbox ─▶ propose ─▶ Work ─▶ WAL append + one sync ─▶ committed ─▶ apply thread
+//! inbox ─▶ propose, step ─▶ Work ─▶ messages to followers ─▶ WAL append + one sync ─▶ votes, acknowledgements
+//!                                                                               └─▶ committed ─▶ apply thread
 //! ```
-//! While one round is being synced the next gathers in the inbox: that wait is the group commit.
+//! While one round is being synced the next gathers in the inbox: that wait is the group commit. A leader's followers sync
+//! at the same time as it does.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
+use eyrie_api::peer as wire;
+use eyrie_api::peer::part::What;
+use eyrie_disk::transfer;
 use eyrie_disk::wal::{Wal, WalError};
-use eyrie_raft::{Entry, Group, LogStart};
+use eyrie_raft::{Entry, Group, HardState, LogStart, MembershipChange, Message, ProposeError, SnapshotMark, Work};
+use tokio::sync::oneshot;
 
-use super::inbox::{Item, Waiter};
-use super::{Fatal, Shared};
+use super::forward::{Forward, REFUSED_DISK_FULL, REFUSED_NOT_LEADER};
+use super::inbox::{Item, Proposal};
+use super::reads::Reads;
+use super::{Fatal, Shared, ToApply};
 use crate::errors::ServeError;
 use crate::limits::{GIVE_BACK_INTERVAL, PROPOSAL_BYTES_PER_ROUND_MAX, PROPOSALS_PER_ROUND_MAX};
+use crate::peer::vote;
 use crate::{log_info, log_warn};
 
 /// How often the log on disk is looked at for segments that nobody needs.
@@ -29,11 +40,31 @@ pub(crate) struct RaftThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) group: Group,
     pub(crate) wal: Wal,
-    pub(crate) apply: SyncSender<Vec<Entry>>,
+    pub(crate) apply: SyncSender<ToApply>,
     pub(crate) tick: Duration,
+    pub(crate) election_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) snapshot_count: u64,
+    /// Where the log was begun anew last.
+    pub(crate) anew_at: u64,
     pub(crate) fsync: bool,
     pub(crate) give_back_memory: fn(),
+}
+
+/// What is under way between two rounds.
+#[derive(Default)]
+struct Affairs {
+    forward: Forward,
+    reads: Reads,
+    /// Whole tables that arrived and that raft has not judged yet, by index.
+    arrived: BTreeMap<u64, (PathBuf, oneshot::Sender<bool>)>,
+}
+
+/// How a loop of the thread ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    Stop,
 }
 
 impl RaftThread {
@@ -42,6 +73,13 @@ impl RaftThread {
     /// # Errors
     /// [`Fatal`] when the log can't be written or agreement is impossible: the member must stop.
     pub(crate) fn run(mut self) -> Result<(), Fatal> {
+        let mut affairs = Affairs::default();
+        let result = self.run_with(&mut affairs);
+        affairs.forward.fail_all(&ServeError::Stopped);
+        result
+    }
+
+    fn run_with(&mut self, affairs: &mut Affairs) -> Result<(), Fatal> {
         let shared = self.shared.clone();
         shared.inbox.read_here();
         if self.group.membership().voters == [shared.identity.member.0] {
@@ -52,14 +90,14 @@ impl RaftThread {
         let mut next_give_back = Instant::now();
         let mut carried = Vec::new();
         loop {
-            self.settle()?;
+            self.settle(affairs)?;
             let patience =
                 if carried.is_empty() { next_tick.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             let mut items = std::mem::take(&mut carried);
             items.extend(shared.inbox.take(patience));
             let now = Instant::now();
             if now >= next_tick {
-                self.group.tick();
+                self.tick(affairs, now);
                 next_tick = now + self.tick;
             }
             if now >= next_release {
@@ -78,136 +116,360 @@ impl RaftThread {
                     next_give_back = now + GIVE_BACK_INTERVAL;
                 }
             }
-            let (stop, rest) = self.offer(items);
+            let (then, rest) = self.take_up(items, affairs)?;
             carried = rest;
-            if stop {
-                self.settle()?;
+            if affairs.reads.any() {
+                let again = affairs.reads.ask(&mut self.group, now);
+                self.shared.metrics.server.slow_read_indexes.inc_by(again as u64);
+            }
+            if then == Then::Stop {
+                self.settle(affairs)?;
+                self.hand_over(affairs)?;
                 return self.wal.sync().map_err(Fatal::wal);
             }
         }
     }
 
-    /// Offers what waited to the group. Returns whether to stop, and what did not fit into one round.
-    fn offer(&mut self, items: Vec<Item>) -> (bool, Vec<Item>) {
-        let (mut batch, mut waiters, mut bytes) = (Vec::new(), Vec::<(Waiter, Instant)>::new(), 0);
-        let mut stop = false;
-        let mut rest = Vec::new();
+    fn tick(&mut self, affairs: &mut Affairs, now: Instant) {
+        self.group.tick();
+        if self.group.standing().is_leader && !self.shared.progress.is_alone() {
+            self.shared.progress.now_at(self.group.places());
+        }
+        if let Some(cutoff) = now.checked_sub(self.request_timeout) {
+            for (waiter, since) in affairs.forward.overdue(cutoff) {
+                waiter.answer(Err(self.shared.timed_out(since)));
+            }
+        }
+    }
+
+    /// Takes up what waited, in order. Returns whether to stop, and what did not fit into one round.
+    fn take_up(&mut self, items: Vec<Item>, affairs: &mut Affairs) -> Result<(Then, Vec<Item>), Fatal> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut then = Then::GoOn;
+        let standing = self.group.standing();
+        if affairs.forward.has_parked() && standing.leader != 0 {
+            batch = affairs.forward.unpark();
+        }
         let mut items = items.into_iter();
         for item in items.by_ref() {
             match item {
-                Item::Propose { data, waiter, since } => {
-                    bytes += data.len();
-                    batch.push(data);
-                    waiters.push((waiter, since));
+                Item::Propose(proposal) => {
+                    bytes += proposal.data.len();
+                    batch.push(proposal);
                     if batch.len() >= PROPOSALS_PER_ROUND_MAX || bytes >= PROPOSAL_BYTES_PER_ROUND_MAX {
                         break;
                     }
                 }
-                Item::ReadIndex(waiter) => self.read_index(waiter),
-                Item::Stop => stop = true,
+                Item::ReadIndex(waiter) => affairs.reads.add(waiter),
+                Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
+                Item::Forwarded { from, proposals } => self.propose_for(from, proposals),
+                Item::Placed(placement) => affairs.forward.placed(placement, &self.shared.pending),
+                Item::PeerLost(member) => self.lost_sight_of(member, affairs),
+                Item::SnapshotArrived { message, whole, done } => self.consider(message, whole, done, affairs)?,
+                Item::SnapshotSent { to, arrived } => self.group.snapshot_sent(to, arrived),
+                Item::TransferLeader(member) => self.group.transfer_leader(member),
+                Item::Stop => then = Then::Stop,
             }
         }
-        rest.extend(items);
+        let rest = items.collect();
         if !batch.is_empty() {
-            self.propose(batch, waiters, bytes);
+            self.route(batch, affairs);
         }
-        (stop, rest)
+        Ok((then, rest))
     }
 
-    fn propose(&mut self, batch: Vec<Vec<u8>>, waiters: Vec<(Waiter, Instant)>, bytes: usize) {
+    /// Proposals go into the own log, to the leader, or wait until there is one.
+    fn route(&mut self, batch: Vec<Proposal>, affairs: &mut Affairs) {
+        let standing = self.group.standing();
+        if self.group.can_propose() {
+            return self.propose(batch, affairs);
+        }
+        match self.shared.peers.link(standing.leader) {
+            Some(link) => affairs.forward.send(&link, batch),
+            // Also while leadership is being handed over.
+            None => batch.into_iter().for_each(|proposal| affairs.forward.park(proposal)),
+        }
+    }
+
+    fn propose(&mut self, batch: Vec<Proposal>, affairs: &mut Affairs) {
+        let bytes: usize = batch.iter().map(|proposal| proposal.data.len()).sum();
         if let Err(error) = self.wal.ensure_room(bytes as u64, batch.len() as u64) {
             self.shared.disk_full.raise(&error);
-            return refuse(waiters, &ServeError::DiskFull);
+            return batch.into_iter().for_each(|proposal| proposal.waiter.answer(Err(ServeError::DiskFull)));
         }
         self.shared.disk_full.clear();
-        let standing = self.group.standing();
-        match self.group.propose(batch) {
-            Ok(first) => self.shared.pending.add(first, standing.term, waiters),
-            Err(_) => {
-                self.shared.metrics.server.proposals_failed.inc_by(waiters.len() as u64);
-                refuse(waiters, &ServeError::NoLeader);
+        let term = self.group.standing().term;
+        let (changes, mut plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(|proposal| proposal.change.is_some());
+        if !plain.is_empty() {
+            let data = plain.iter_mut().map(|proposal| std::mem::take(&mut proposal.data)).collect();
+            match self.group.propose(data) {
+                Ok(first) => {
+                    let waiters = plain.into_iter().map(|proposal| (Some(proposal.waiter), proposal.since)).collect();
+                    self.shared.pending.add(first, term, waiters);
+                }
+                // Not after `can_propose`; nothing was taken, and the commands are gone with the refusal.
+                Err(_) => {
+                    self.shared.metrics.server.proposals_failed.inc_by(plain.len() as u64);
+                    plain.into_iter().for_each(|proposal| proposal.waiter.answer(Err(ServeError::NoLeader)));
+                }
+            }
+        }
+        for proposal in changes {
+            let Some(change) = proposal.change else { continue };
+            match self.group.propose_change(change, &proposal.data) {
+                Ok(index) => self.shared.pending.add(index, term, vec![(Some(proposal.waiter), proposal.since)]),
+                Err(ProposeError::Busy | ProposeError::NotLeader) => affairs.forward.park(proposal),
             }
         }
     }
 
-    fn read_index(&mut self, waiter: tokio::sync::oneshot::Sender<Result<u64, ServeError>>) {
-        let context = self.shared.reads.add(waiter);
-        self.group.read_index(context);
+    /// Puts what a follower was asked for into the log, and tells it where.
+    fn propose_for(&mut self, from: u64, proposals: Vec<wire::Proposal>) {
+        let Some(link) = self.shared.peers.link(from) else { return };
+        let term = self.group.standing().term;
+        let answer = |numbers: Vec<u64>, placed: Result<u64, u32>| {
+            let (index, refused) = placed.map_or_else(|why| (0, why), |index| (index, 0));
+            let weight = numbers.len() * 10;
+            // Lost with the connection: then the follower gives up on its own.
+            let _ = link.push(weight, What::Placed(wire::Placed { numbers, index, term, refused }));
+        };
+        let bytes: usize = proposals.iter().map(|proposal| proposal.command.len()).sum();
+        let numbers = |some: &[wire::Proposal]| some.iter().map(|proposal| proposal.number).collect::<Vec<_>>();
+        if let Err(error) = self.wal.ensure_room(bytes as u64, proposals.len() as u64) {
+            self.shared.disk_full.raise(&error);
+            return answer(numbers(&proposals), Err(REFUSED_DISK_FULL));
+        }
+        self.shared.disk_full.clear();
+        let (plain, changes): (Vec<_>, Vec<_>) = proposals.into_iter().partition(|proposal| proposal.vote == 0);
+        if !plain.is_empty() {
+            let numbers = numbers(&plain);
+            let placed = self.group.propose(plain.into_iter().map(|proposal| proposal.command.into()).collect());
+            answer(numbers, placed.map_err(|_| REFUSED_NOT_LEADER));
+        }
+        for proposal in changes {
+            let change = vote(proposal.vote).map(|vote| MembershipChange { member: proposal.member, vote });
+            let placed = match change {
+                Some(change) => self.group.propose_change(change, &proposal.command),
+                None => Err(ProposeError::NotLeader),
+            };
+            answer(vec![proposal.number], placed.map_err(|_| REFUSED_NOT_LEADER));
+        }
     }
 
-    /// Does all work that the group has: writes, syncs, hands on.
-    fn settle(&mut self) -> Result<(), Fatal> {
+    fn lost_sight_of(&mut self, member: u64, affairs: &mut Affairs) {
+        self.group.unreachable(member);
+        affairs.forward.give_up_on(|to| to == member, &ServeError::TimeoutConnectionLost);
+    }
+
+    /// Lets raft judge tables that arrived whole.
+    fn consider(
+        &mut self,
+        message: Message,
+        whole: PathBuf,
+        done: oneshot::Sender<bool>,
+        affairs: &mut Affairs,
+    ) -> Result<(), Fatal> {
+        let Some(mark) = message.snapshot() else { return Ok(()) };
+        affairs.arrived.insert(mark.index, (whole, done));
+        self.group.step(message).map_err(Fatal::raft)?;
+        self.settle(affairs)?;
+        // What raft wanted is installed by now.
+        for (_, (whole, done)) in std::mem::take(&mut affairs.arrived) {
+            transfer::discard(&whole).map_err(|fault| Fatal::Other(fault.to_string()))?;
+            let _ = done.send(false);
+        }
+        Ok(())
+    }
+
+    /// Does all work that the group has: says, writes, syncs, hands on.
+    fn settle(&mut self, affairs: &mut Affairs) -> Result<(), Fatal> {
         while self.group.has_work() {
             let mut work = self.group.work();
+            self.say(std::mem::take(&mut work.messages));
             let committed = std::mem::take(&mut work.committed);
             self.hand_on(committed)?;
             for (context, index) in std::mem::take(&mut work.reads) {
-                self.shared.reads.answer(context, index);
+                affairs.reads.answer(context, index);
             }
-            if !work.entries.is_empty() || work.hard_state.is_some() {
-                self.append(&work.entries, work.hard_state.as_ref())?;
-                if work.must_sync && self.fsync {
-                    let begun = Instant::now();
-                    self.wal.sync().map_err(Fatal::wal)?;
-                    self.shared.metrics.disk.wal_fsync.observe(begun.elapsed().as_secs_f64());
-                }
-            }
-            let (committed, _) = self.group.persisted(work);
-            self.hand_on(committed)?;
+            self.write(&mut work, affairs)?;
+            let persisted = self.group.persisted(work);
+            self.say(persisted.messages);
+            self.hand_on(persisted.committed)?;
         }
-        self.group.applied(self.shared.progress.applied());
-        self.announce();
+        self.note_applied()?;
+        self.announce(affairs);
+        Ok(())
+    }
+
+    fn write(&mut self, work: &mut Work, affairs: &mut Affairs) -> Result<(), Fatal> {
+        if let Some(mark) = work.snapshot.take() {
+            self.begin_anew(&mark, work.hard_state.take(), affairs)?;
+        }
+        if !work.entries.is_empty() || work.hard_state.is_some() {
+            self.append(&work.entries, work.hard_state.as_ref())?;
+            if work.must_sync && self.fsync {
+                let begun = Instant::now();
+                self.wal.sync().map_err(Fatal::wal)?;
+                self.shared.metrics.disk.wal_fsync.observe(begun.elapsed().as_secs_f64());
+            }
+        }
+        Ok(())
+    }
+
+    /// The log begins anew where the tables that arrived end. From here on they are the member's tables: a crash before
+    /// they have taken their place is made good at the next start.
+    fn begin_anew(
+        &mut self,
+        mark: &SnapshotMark,
+        hard_state: Option<HardState>,
+        affairs: &mut Affairs,
+    ) -> Result<(), Fatal> {
+        let Some((whole, done)) = affairs.arrived.remove(&mark.index) else {
+            return Err(Fatal::Other(format!("raft took a snapshot of entry {} that never arrived", mark.index)));
+        };
+        let start = LogStart { index: mark.index, term: mark.term, membership: mark.membership.clone() };
+        let hard_state = hard_state.unwrap_or_else(|| self.group.hard_state());
+        let hard_state = HardState { commit: hard_state.commit.max(mark.index), ..hard_state };
+        while let Err(error) = self.wal.restart_after(&start, hard_state) {
+            self.wait_for_room(error)?;
+        }
+        log_info!("the log begins anew after a snapshot from the leader", "index" = &mark.index);
+        self.anew_at = mark.index;
+        self.shared.progress.votes(self.shared.identity.member.0, &mark.membership);
+        self.shared.progress.committed_up_to(mark.index);
+        let install = ToApply::Install { whole, mark: mark.clone() };
+        self.apply.send(install).map_err(|_| Fatal::apply_ended())?;
+        let _ = done.send(true);
         Ok(())
     }
 
     /// Writes to the log. A disk without room is waited for: nothing that is being written has been answered yet.
-    fn append(&mut self, entries: &[Entry], hard_state: Option<&eyrie_raft::HardState>) -> Result<(), Fatal> {
-        loop {
-            match self.wal.append(entries, hard_state) {
-                Ok(()) => return Ok(()),
-                Err(error @ WalError::NoSpace { .. }) => {
-                    self.shared.disk_full.raise(&error);
-                    std::thread::sleep(FULL_DISK_RETRY);
-                    for item in self.shared.inbox.take(Duration::ZERO) {
-                        match item {
-                            Item::Propose { waiter, since, .. } => refuse(vec![(waiter, since)], &ServeError::DiskFull),
-                            Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
-                            Item::Stop => return Err(Fatal::wal(error)),
-                        }
-                    }
+    fn append(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Fatal> {
+        while let Err(error) = self.wal.append(entries, hard_state) {
+            self.wait_for_room(error)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_room(&self, error: WalError) -> Result<(), Fatal> {
+        let WalError::NoSpace { .. } = error else { return Err(Fatal::wal(error)) };
+        self.shared.disk_full.raise(&error);
+        std::thread::sleep(FULL_DISK_RETRY);
+        for item in self.shared.inbox.take(Duration::ZERO) {
+            match item {
+                Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::DiskFull)),
+                Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
+                Item::SnapshotArrived { whole, done, .. } => {
+                    // It may stay where it is: the next start removes it.
+                    let _ = transfer::discard(&whole);
+                    let _ = done.send(false);
                 }
-                Err(error) => return Err(Fatal::wal(error)),
+                Item::Stop => return Err(Fatal::wal(error)),
+                // What members say is lost, as on a bad network: they say it again.
+                _ => {}
             }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        for member in self.shared.peers.send(messages) {
+            self.group.unreachable(member);
         }
     }
 
     fn hand_on(&self, committed: Vec<Entry>) -> Result<(), Fatal> {
         let Some(last) = committed.last() else { return Ok(()) };
         self.shared.progress.committed_up_to(last.index);
-        match self.apply.try_send(committed) {
+        match self.apply.try_send(ToApply::Entries(committed)) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(committed)) => self.apply.send(committed).map_err(|_| Fatal::apply_ended()),
             Err(TrySendError::Disconnected(_)) => Err(Fatal::apply_ended()),
         }
     }
 
-    fn announce(&self) {
+    /// Follows what the apply thread did: changes of the members first, then how far it is.
+    fn note_applied(&mut self) -> Result<(), Fatal> {
+        let applied = self.shared.progress.applied();
+        let changes = std::mem::take(&mut *self.shared.changes.lock());
+        if !changes.is_empty() {
+            // What lies before a snapshot is part of it already.
+            for (_, change) in changes.into_iter().filter(|(index, _)| *index > self.anew_at) {
+                self.group.apply_change(change).map_err(Fatal::raft)?;
+            }
+            self.shared.progress.votes(self.shared.identity.member.0, &self.group.membership());
+        }
+        self.group.applied(applied);
+        Ok(())
+    }
+
+    fn announce(&mut self, affairs: &mut Affairs) {
         let now = self.group.standing();
         let before = self.shared.progress.stand(now);
+        if (now.leader, now.term) == (before.leader, before.term) && now.is_leader == before.is_leader {
+            return;
+        }
+        let (member, term) = (format!("{:x}", self.shared.identity.member.0), now.term);
         if now.is_leader && !before.is_leader {
-            let member = format!("{:x}", self.shared.identity.member.0);
-            log_info!("became leader", "member-id" = &member, "term" = &now.term);
-            self.shared.metrics.server.leader_changes.inc();
+            self.shared.promote_leases(self.election_timeout);
+            log_info!("became leader", "member-id" = &member, "term" = &term);
         }
         if before.is_leader && !now.is_leader {
-            log_warn!("lost leadership", "term" = &now.term);
-            self.shared.reads.fail_all();
+            log_warn!("lost leadership", "member-id" = &member, "term" = &term);
         }
+        if now.leader != before.leader {
+            let (old, new) = (format!("{:x}", before.leader), format!("{:x}", now.leader));
+            if now.leader == 0 {
+                log_warn!("lost the leader", "leader" = &old, "term" = &term);
+            } else {
+                self.shared.metrics.server.leader_changes.inc();
+                if !now.is_leader {
+                    log_info!("elected leader", "leader" = &new, "term" = &term);
+                }
+            }
+            affairs.reads.ask_anew();
+            affairs.forward.give_up_on(|to| to != now.leader, &ServeError::TimeoutLeaderFailed);
+        }
+    }
+
+    /// A leader that stops hands over first, so that nobody has to wait for an election.
+    fn hand_over(&mut self, affairs: &mut Affairs) -> Result<(), Fatal> {
+        let own = self.shared.identity.member.0;
+        let best = |group: &Group| {
+            let others = group.places().into_iter().filter(|place| place.voter && place.active && place.member != own);
+            others.max_by_key(|place| place.matched).map(|place| place.member)
+        };
+        let end = Instant::now() + self.election_timeout;
+        let Some(heir) = best(&self.group).filter(|_| self.group.standing().is_leader) else { return Ok(()) };
+        let to = format!("{heir:x}");
+        log_info!("handing leadership over before stopping", "to" = &to);
+        self.group.transfer_leader(heir);
+        let mut next_tick = Instant::now() + self.tick;
+        while Instant::now() < end && self.group.standing().is_leader {
+            self.settle(affairs)?;
+            let items = self.shared.inbox.take(next_tick.saturating_duration_since(Instant::now()));
+            if Instant::now() >= next_tick {
+                self.group.tick();
+                next_tick = Instant::now() + self.tick;
+            }
+            for item in items {
+                match item {
+                    Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
+                    Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::Stopped)),
+                    Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Stopped))),
+                    _ => {}
+                }
+            }
+        }
+        self.settle(affairs)
     }
 
     /// Drops log segments that the tables have replaced.
     fn release(&mut self) -> Result<(), Fatal> {
-        let (durable, _) = self.shared.tables.durable_applied();
+        let (durable, _) = self.shared.tables().durable_applied();
         let keep = self.snapshot_count.min(crate::limits::LOG_ENTRIES_KEPT_MAX);
         if durable.0 <= self.wal.start().index + keep {
             return Ok(());
@@ -216,11 +478,5 @@ impl RaftThread {
         let Some(term) = self.group.term_of(index) else { return Ok(()) };
         let start = LogStart { index, term, membership: self.group.membership() };
         self.wal.release_before(&start).map_err(Fatal::wal)
-    }
-}
-
-fn refuse(waiters: Vec<(Waiter, Instant)>, error: &ServeError) {
-    for (waiter, _) in waiters {
-        waiter.answer(Err(error.clone()));
     }
 }

@@ -7,23 +7,24 @@ use std::time::{Duration, Instant};
 
 use eyrie_disk::datadir::{self, DataDir, Kind};
 use eyrie_disk::tables::{OnCommit, Options, RedbTables};
+use eyrie_disk::transfer;
 use eyrie_disk::wal::{Recovered, Wal, WalMeta, WalOptions};
 use eyrie_raft::{Entry, Group, LogStart, Membership, Pace};
-use eyrie_state::{Bucket, Change, Lease, Member, State, TableOp, Tables, member_json, member_key};
+use eyrie_state::{Lease, LogIndex, Member, State};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::apply_thread::ApplyThread;
-use super::progress::{DiskFull, Ending, PendingReads, Progress};
+use super::progress::{DiskFull, Ending, Progress};
 use super::raft_thread::RaftThread;
-use super::{Fatal, Identity, Inbox, Shared, Threads};
+use super::{Fatal, Identity, Inbox, Shared, Threads, alone, found};
 use crate::auth::Guard;
 use crate::completions::Trays;
 use crate::config::Config;
-use crate::founding::{cluster_id, founders};
 use crate::lease::Lessor;
 use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK, LOG_ENTRIES_KEPT_MAX, TABLE_CACHE_BYTES};
 use crate::metrics::Metrics;
+use crate::peer::{Peers, membership};
 use crate::watch::WatchHub;
 use crate::{log_info, log_warn};
 
@@ -43,12 +44,13 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     let begun = Instant::now();
     let wal_dir = config.wal_dir.as_deref();
     let dir = match DataDir::inspect(&config.data_dir)? {
-        Kind::Absent | Kind::Empty | Kind::Unfinished => found_store(config)?,
+        Kind::Absent | Kind::Empty | Kind::Unfinished => found::begin(config)?,
         Kind::Eyrie { .. } => DataDir::open(&config.data_dir, wal_dir)?,
         other => return Err(datadir::refusal(&config.data_dir, &other).into()),
     };
     let identity = Identity { cluster: dir.identity().cluster, member: dir.identity().member };
-    let (wal, recovered) = Wal::open(dir.wal_path(), wal_meta(identity), WalOptions::default()).map_err(Fatal::wal)?;
+    let (mut wal, mut recovered) =
+        Wal::open(dir.wal_path(), wal_meta(identity), WalOptions::default()).map_err(Fatal::wal)?;
     if let Some(torn) = &recovered.torn {
         let (file, offset, bytes, why) = (torn.file.display().to_string(), torn.offset, torn.bytes, torn.why);
         log_warn!(
@@ -59,24 +61,35 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
             "why" = why
         );
     }
+    let log_start = LogIndex(recovered.start.index);
+    if transfer::settle(dir.path(), &dir.tables_path(), log_start).map_err(|fault| Fatal::Other(fault.to_string()))? {
+        log_info!("took over the store as the leader sent it before this member ended", "index" = &log_start.0);
+    }
     let metrics = Arc::new(Metrics::new(config.extensive_metrics));
     let heard = metrics.clone();
     let on_commit = OnCommit::new(move |took| heard.disk.backend_commit.observe(took.as_secs_f64()));
     let options = Options { on_commit, ..table_options(config) };
-    let tables = RedbTables::open(&dir.tables_path(), options).map_err(Fatal::tables)?;
+    let mut tables = RedbTables::open(&dir.tables_path(), options.clone()).map_err(Fatal::tables)?;
+    if config.force_new_cluster {
+        alone::go_on_alone(identity, &mut tables, &mut recovered, &mut wal)?;
+    }
     let handle = tables.handle();
     if config.initial_corrupt_check {
         handle.view().full_scan(&mut |_, _, _| true).map_err(Fatal::tables)?;
     }
     let state = State::open(tables).map_err(Fatal::halt)?;
-    refuse_what_is_not_served(&state, config)?;
+    let members: Vec<Member> = state.members().cloned().collect();
+    found::refuse_the_wrong_directory(&members, state.removed_members(), &dir, config)?;
     let (applied, applied_term) = state.applied();
     recovered.must_meet(applied.0).map_err(|apart| Fatal::Other(apart.to_string()))?;
-    let pace = Pace { election_ticks: ticks(config.election_timeout, config.heartbeat_interval), heartbeat_ticks: 1 };
+    let seed = chance();
+    let election_ticks = ticks(config.election_timeout, config.heartbeat_interval);
+    let pace = Pace { election_ticks, heartbeat_ticks: 1, seed };
     let hard_state = recovered.hard_state;
+    let membership = votes_at_start(&recovered.start, applied.0, &members);
     let (log_start, entries) = still_wanted(recovered, applied.0);
-    let group =
-        Group::open(identity.member.0, pace, &log_start, hard_state, &entries, applied.0).map_err(Fatal::raft)?;
+    let group = Group::open(identity.member.0, pace, &log_start, hard_state, &entries, applied.0, &membership)
+        .map_err(Fatal::raft)?;
     let to_apply = log_start.index + entries.len() as u64 - applied.0;
     drop(entries);
     let (keys, revision) = (state.key_count(), state.revision().0);
@@ -97,11 +110,14 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         hub: WatchHub::new(state.revision()),
         state: RwLock::new(state),
         table_bytes: AtomicU64::new(handle.sizes().map_err(Fatal::tables)?.file_bytes),
-        tables: handle,
+        tables: RwLock::new(handle),
+        replacing_tables: AtomicBool::new(false),
+        data_dir: dir.path().to_path_buf(),
         inbox: Inbox::default(),
         pending: Default::default(),
         trays: Arc::new(Trays::new(config.edges())),
-        reads: PendingReads::default(),
+        changes: Default::default(),
+        peers: Peers::new(identity, seed),
         progress: Progress::default(),
         disk_full: DiskFull::default(),
         tables_full: DiskFull::default(),
@@ -114,77 +130,10 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         ending: Ending::default(),
     });
     shared.progress.begin(applied.0, applied_term.0);
-    let threads = spawn(config, &shared, group, wal)?;
+    shared.progress.votes(identity.member.0, &membership);
+    shared.follow_members();
+    let threads = spawn(config, &shared, group, wal, options)?;
     Ok(Started { shared, threads, dir })
-}
-
-fn found_store(config: &Config) -> Result<DataDir, Fatal> {
-    if config.initial_cluster_existing {
-        return Err(Fatal::Other(format!(
-            "--initial-cluster-state=existing asks to join a cluster, but {} holds no store and this release serves clusters of \
-             one: check --data-dir, or found a new store with --initial-cluster-state=new",
-            config.data_dir.display()
-        )));
-    }
-    let members = founders(&config.initial_cluster, &config.initial_cluster_token);
-    let Some(own) = members.iter().find(|member| member.name == config.name) else {
-        let name = &config.name;
-        return Err(Fatal::Other(format!("couldn't find local name \"{name}\" in the initial cluster configuration")));
-    };
-    let identity = datadir::Identity {
-        cluster: cluster_id(members.iter().map(|member| member.id)),
-        member: own.id,
-        name: config.name.clone(),
-    };
-    let dir = DataDir::create(&config.data_dir, config.wal_dir.as_deref(), identity)?;
-    RedbTables::create(&dir.tables_path()).map_err(Fatal::tables)?;
-    let mut tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
-    let ops = members.iter().map(unstarted).chain(rows_of_upstream(&members)).collect();
-    tables.stage(Change { applied: None, ops }).map_err(Fatal::tables)?;
-    tables.flush().map_err(Fatal::tables)?;
-    drop(tables);
-    let voters = members.iter().map(|member| member.id.0).collect();
-    let start = LogStart { index: 0, term: 0, membership: Membership { voters, learners: vec![] } };
-    let founded = Identity { cluster: dir.identity().cluster, member: dir.identity().member };
-    drop(Wal::create(dir.wal_path(), wal_meta(founded), &start, WalOptions::default()).map_err(Fatal::wal)?);
-    dir.finish()?;
-    let (path, member) = (dir.path().display().to_string(), format!("{:x}", own.id.0));
-    log_info!("founded a new store", "data-dir" = &path, "member-id" = &member);
-    Ok(dir)
-}
-
-/// A founder's row before the founder has said its name and client URLs.
-fn unstarted(member: &Member) -> TableOp {
-    let row = Member { name: String::new(), ..member.clone() };
-    TableOp::Put {
-        bucket: Bucket::Members,
-        key: member_key(member.id).into_bytes().into(),
-        value: member_json(&row).into_bytes().into(),
-    }
-}
-
-/// Rows that mean nothing here, but that every store of upstream's has: its tools count them.
-fn rows_of_upstream(members: &[Member]) -> [TableOp; 2] {
-    let voters = members.iter().map(|member| member.id.0.to_string()).collect::<Vec<_>>().join(",");
-    let conf_state = format!("{{\"voters\":[{voters}],\"auto_leave\":false}}");
-    let row = |bucket, key: &'static str, value: Vec<u8>| TableOp::Put { bucket, key: key.into(), value: value.into() };
-    [
-        row(Bucket::Auth, "authRevision", 1_u64.to_be_bytes().to_vec()),
-        row(Bucket::Meta, "confState", conf_state.into_bytes()),
-    ]
-}
-
-/// What a store may hold that this release does not serve: starting would drop a promise silently.
-fn refuse_what_is_not_served(state: &State<RedbTables>, config: &Config) -> Result<(), Fatal> {
-    let dir = config.data_dir.display();
-    let others = state.members().filter(|member| !member.learner).count();
-    if others > 1 {
-        return Err(Fatal::Other(format!(
-            "the store in {dir} belongs to a cluster of {others} members, and this release serves clusters of one: restore a \
-             snapshot as a cluster of one (eyrie utl snapshot restore FILE --data-dir NEW)"
-        )));
-    }
-    Ok(())
 }
 
 /// What of the log memory needs: entries that the tables lack, and a few before them. A log holds many more.
@@ -200,11 +149,26 @@ fn still_wanted(recovered: Recovered, applied: u64) -> (LogStart, Vec<Entry>) {
     (begun, wanted)
 }
 
-fn wal_meta(identity: Identity) -> WalMeta {
+/// Who votes as of the last applied entry: what the state's rows say. Only a member that joins and was not yet told
+/// anything has a log that begins with nobody.
+fn votes_at_start(start: &LogStart, applied: u64, members: &[Member]) -> Membership {
+    let told_nothing = applied == 0 && start.membership == Membership::default();
+    if told_nothing { Membership::default() } else { membership(members) }
+}
+
+/// A number that no other start has.
+fn chance() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish()
+}
+
+pub(super) fn wal_meta(identity: Identity) -> WalMeta {
     WalMeta { cluster: identity.cluster.0, member: identity.member.0 }
 }
 
-fn table_options(config: &Config) -> Options {
+pub(super) fn table_options(config: &Config) -> Options {
     Options { flush_interval: config.backend_batch_interval, cache_bytes: TABLE_CACHE_BYTES, ..Options::default() }
 }
 
@@ -213,14 +177,20 @@ fn ticks(election_timeout: Duration, heartbeat: Duration) -> usize {
     usize::try_from(ticks).unwrap_or(10).max(2)
 }
 
-fn lease_times(lease: &Lease) -> (eyrie_state::LeaseId, Duration, Duration) {
+pub(super) fn lease_times(lease: &Lease) -> (eyrie_state::LeaseId, Duration, Duration) {
     let seconds = |secs: i64| Duration::from_secs(u64::try_from(secs).unwrap_or(0));
     let ttl = seconds(lease.ttl_secs);
     let left = if lease.remaining_secs > 0 { seconds(lease.remaining_secs) } else { ttl };
     (lease.id, ttl, left)
 }
 
-fn spawn(config: &Config, shared: &Arc<Shared>, group: Group, wal: Wal) -> Result<Threads, Fatal> {
+fn spawn(
+    config: &Config,
+    shared: &Arc<Shared>,
+    group: Group,
+    wal: Wal,
+    table_options: Options,
+) -> Result<Threads, Fatal> {
     let (to_apply, committed) = sync_channel(APPLY_ROUNDS_WAITING_MAX);
     let raft = RaftThread {
         shared: shared.clone(),
@@ -228,13 +198,18 @@ fn spawn(config: &Config, shared: &Arc<Shared>, group: Group, wal: Wal) -> Resul
         wal,
         apply: to_apply,
         tick: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        request_timeout: config.request_timeout(),
         snapshot_count: config.snapshot_count,
+        anew_at: 0,
         fsync: !config.unsafe_no_fsync,
         give_back_memory: config.give_back_memory,
     };
     let apply = ApplyThread {
         shared: shared.clone(),
         committed,
+        table_options,
+        election_timeout: config.election_timeout,
         warning_apply_duration: config.warning_apply_duration,
         compaction_keys_per_step: config.compaction_batch_limit,
         compaction_pause: config.compaction_sleep_interval,

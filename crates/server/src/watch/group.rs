@@ -183,6 +183,20 @@ impl Group {
         }
     }
 
+    /// Revisions up to `through` never come by here: forgets all, and hands all sleepers over. They slept through nothing
+    /// before `silent_until`.
+    pub(super) fn skip(&self, silent_until: Revision, through: Revision, ring: &mut SmallVec<[Arc<Shard>; 4]>) {
+        let mut inner = self.inner.lock();
+        inner.trail.forget(through);
+        inner.joined.clear();
+        inner.asleep_count = 0;
+        for (shard, asleep) in &mut inner.asleep {
+            if !asleep.is_empty() && shard.hand(silent_until, std::mem::take(asleep)) {
+                ring.push(Arc::clone(shard));
+            }
+        }
+    }
+
     /// Forgets revisions up to and including this one.
     pub(super) fn forget(&self, through: Revision) {
         let mut inner = self.inner.lock();

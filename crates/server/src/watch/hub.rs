@@ -87,6 +87,27 @@ impl WatchHub {
         }
     }
 
+    /// The store has come to `revision` at once, by a snapshot: watchers read what they missed from history. Called by the
+    /// thread that publishes, after the state shows it.
+    pub fn skip_to(&self, revision: Revision) {
+        let hub = &*self.0;
+        let mut ring = SmallVec::<[Arc<Shard>; 4]>::new();
+        let mut core = hub.core.lock();
+        let silent_until = Revision(self.published().0 + 1);
+        if revision < silent_until {
+            return;
+        }
+        for group in core.groups.iter().flatten() {
+            group.skip(silent_until, revision, &mut ring);
+        }
+        core.recent.clear();
+        hub.published.store(revision.0, Ordering::Release);
+        drop(core);
+        for shard in ring {
+            shard.ring();
+        }
+    }
+
     /// The newest revision whose events are where watchers find them.
     pub fn published(&self) -> Revision {
         Revision(self.0.published.load(Ordering::Acquire))

@@ -1,0 +1,201 @@
+//! Talking to another member: dial, say who we are, then whatever is queued, for as long as it listens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use eyrie_api::peer::Pulse;
+use eyrie_api::peer::part::What;
+use eyrie_api::peer::peer_client::PeerClient;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::{Link, REMOVED};
+use crate::limits::{
+    PEER_DIAL_PAUSE_MAX, PEER_DIAL_PAUSE_MIN, PEER_DIAL_TIMEOUT, PEER_PING_INTERVAL, PEER_SILENCE_MAX,
+};
+use crate::node::{Item, Shared};
+use crate::{log_error, log_info, log_warn};
+
+/// Dials and talks until the link is closed.
+pub(super) async fn keep_talking(shared: Arc<Shared>, link: Arc<Link>) {
+    let mut pause = PEER_DIAL_PAUSE_MIN;
+    let mut said = String::new();
+    while !link.is_closed() {
+        let begun = Instant::now();
+        let why = talk(&shared, &link).await;
+        let was_up = link.lost();
+        if link.is_closed() {
+            return;
+        }
+        if was_up {
+            shared.inbox.put_from_peer(vec![Item::PeerLost(link.member)]);
+        }
+        let (peer, error) = (format!("{:x}", link.member), why.to_string());
+        if is_removal(&why) {
+            log_error!("the member has been permanently removed from the cluster", "told-by" = &peer);
+            shared.ending.end(removed_words());
+            return;
+        }
+        if said != error {
+            let urls = link.urls().join(",");
+            log_warn!(
+                "can't talk to a member; it is tried again",
+                "remote-peer-id" = &peer,
+                "peer-urls" = &urls,
+                "error" = &error
+            );
+            said = error;
+        }
+        pause = if was_up && begun.elapsed() > PEER_DIAL_PAUSE_MAX {
+            said.clear();
+            PEER_DIAL_PAUSE_MIN
+        } else {
+            (pause * 2).min(PEER_DIAL_PAUSE_MAX)
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What a member that left says before it ends.
+pub(crate) fn removed_words() -> String {
+    format!(
+        "{REMOVED}. Its data stays as it is and is of no more use here; to bring this machine back, run `etcdctl member add` \
+         and start it with an empty --data-dir and --initial-cluster-state=existing"
+    )
+}
+
+fn is_removal(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied && status.message() == REMOVED
+}
+
+/// One connection from its dialing to its end, and why it ended.
+async fn talk(shared: &Arc<Shared>, link: &Arc<Link>) -> Status {
+    let channel = match endpoint().connect_with_connector(connector(link.clone())).await {
+        Ok(channel) => channel,
+        Err(error) => return Status::unavailable(chain(&error)),
+    };
+    let mut client = PeerClient::new(channel);
+    let hello = shared.peers.hello(link.member);
+    let answer = match tokio::time::timeout(PEER_DIAL_TIMEOUT, client.talk(link.stream(hello))).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(status)) => return explained(status),
+        Err(_) => return Status::deadline_exceeded("it took the connection, but said nothing"),
+    };
+    link.established();
+    let peer = format!("{:x}", link.member);
+    log_info!("established TCP streaming connection with remote peer", "remote-peer-id" = &peer);
+    let mut pulses = answer.into_inner();
+    let begun = Instant::now();
+    let mut ping = tokio::time::interval(PEER_PING_INTERVAL);
+    let mut heard = Instant::now();
+    loop {
+        tokio::select! {
+            pulse = pulses.message() => match pulse {
+                Ok(Some(pulse)) => {
+                    heard = Instant::now();
+                    note(link, begun, &pulse);
+                }
+                Ok(None) => return Status::unavailable("it ended the connection"),
+                Err(status) => return status,
+            },
+            _ = ping.tick() => {
+                if heard.elapsed() > PEER_SILENCE_MAX {
+                    return Status::deadline_exceeded("it does not answer any more");
+                }
+                let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                // A full queue is a sign of its own; the silence after it is found above.
+                let _ = link.push(0, What::Ping(nanos));
+            }
+        }
+    }
+}
+
+fn note(link: &Link, begun: Instant, pulse: &Pulse) {
+    let round_trip = begun.elapsed().saturating_sub(Duration::from_nanos(pulse.ping));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let then = now.saturating_sub(round_trip / 2).as_nanos();
+    let ahead = i128::from(pulse.clock) - i128::try_from(then).unwrap_or_default();
+    link.pulse(round_trip, i64::try_from(ahead).unwrap_or_default());
+}
+
+/// What upstream answers to a call that it does not know, in words that help.
+fn explained(status: Status) -> Status {
+    match status.code() {
+        Code::Unimplemented | Code::Unknown | Code::Internal => Status::new(
+            status.code(),
+            format!(
+                "what listens there does not speak the language of Eyrie's members ({}): is it an upstream etcd, or a client \
+                 port? Members of both kinds can't share a cluster: bring the data over with a snapshot",
+                status.message()
+            ),
+        ),
+        _ => status,
+    }
+}
+
+/// How calls to a member are made.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://peer.eyrie")
+        .connect_timeout(PEER_DIAL_TIMEOUT)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(PEER_SILENCE_MAX)
+        .keep_alive_timeout(PEER_SILENCE_MAX)
+        .keep_alive_while_idle(true)
+}
+
+/// Bytes that may be under way before the receiver has taken them: one large batch.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// A channel for calls apart from the talk; it connects when it is used.
+pub(super) fn channel(link: &Arc<Link>) -> Channel {
+    let target = link.clone();
+    link.channel(|| endpoint().connect_with_connector_lazy(connector(target)))
+}
+
+pub(super) fn connector(
+    link: Arc<Link>,
+) -> impl tower::Service<
+    http::Uri,
+    Response = TokioIo<tokio::net::TcpStream>,
+    Error = std::io::Error,
+    Future = impl Future<Output = std::io::Result<TokioIo<tokio::net::TcpStream>>> + Send,
+> + Send
++ 'static {
+    tower::service_fn(move |_| {
+        let urls = link.urls();
+        async move { connect_any(&urls).await }
+    })
+}
+
+/// Connects to the first of several URLs that answers.
+pub(super) async fn connect_any(urls: &[String]) -> std::io::Result<TokioIo<tokio::net::TcpStream>> {
+    let mut why = std::io::Error::other("the member has no peer URL");
+    for url in urls {
+        let Some(place) = url.strip_prefix("http://") else {
+            why = std::io::Error::other(format!("{url}: only http:// peer URLs can be dialed"));
+            continue;
+        };
+        match tokio::time::timeout(PEER_DIAL_TIMEOUT, tokio::net::TcpStream::connect(place)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(TokioIo::new(stream));
+            }
+            Ok(Err(error)) => why = std::io::Error::new(error.kind(), format!("{url}: {error}")),
+            Err(_) => why = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{url}: no answer in time")),
+        }
+    }
+    Err(why)
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
