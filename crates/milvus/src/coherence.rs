@@ -168,7 +168,7 @@ impl Coherence {
     /// What it means for a restore.
     pub fn verdict(&self) -> Verdict {
         let broken = self.collections.values().any(|collection| collection.broken > 0);
-        match (broken || self.short.count > 0, self.missing.count) {
+        match (broken, self.missing.count + self.short.count) {
             (true, _) => Verdict::Broken,
             (false, 0) => Verdict::Whole,
             (false, _) => Verdict::WholeIfStripped,
@@ -188,33 +188,35 @@ impl Coherence {
         };
         let Some(sum) = found else { return self.note_missing(object, collection, catalog) };
         let wrong = object.size.is_some_and(|size| !object.name.is_folder() && size != sum.bytes);
-        let of_collection = self.collection(catalog, collection);
         if wrong {
-            of_collection.broken += u64::from(object.need == Need::Required);
+            self.note_unusable(&object, collection, catalog);
             self.short.push(WrongLength { object, found: sum.bytes });
         } else {
+            let of_collection = self.collection(catalog, collection);
             of_collection.whole = of_collection.whole.and(sum.objects, sum.bytes);
             self.whole = self.whole.and(sum.objects, sum.bytes);
         }
     }
 
     fn note_missing(&mut self, object: ObjectRef, collection: CollectionId, catalog: &Catalog) {
-        match (object.need, object.segment) {
-            (Need::Required, _) => self.collection(catalog, collection).broken += 1,
-            (Need::DroppedSegment | Need::NoSegment, Some(segment)) => {
-                self.strip.segments.insert(segment);
-            }
-            (Need::DeletedIndex, _) => {
-                if let ObjectName::IndexFile(build, _) = &object.name {
-                    self.strip.builds.insert((build.segment, build.build));
-                }
-            }
-            _ => {}
-        }
         // What Milvus makes again may be missing: the folder of an analysis is often empty.
         if object.need != Need::Rebuilt {
+            self.note_unusable(&object, collection, catalog);
             let collection_name = object.collection.map(|id| catalog.name_of(id)).unwrap_or_default();
             self.missing.push(Missing { object, collection_name });
+        }
+    }
+
+    /// What follows from an object that is missing or of a wrong length.
+    fn note_unusable(&mut self, object: &ObjectRef, collection: CollectionId, catalog: &Catalog) {
+        match (object.need, object.segment, &object.name) {
+            (Need::DroppedSegment | Need::NoSegment, Some(segment), _) => {
+                self.strip.segments.insert(segment);
+            }
+            (Need::DeletedIndex, _, ObjectName::IndexFile(build, _)) => {
+                self.strip.builds.insert((build.segment, build.build));
+            }
+            _ => self.collection(catalog, collection).broken += 1,
         }
     }
 

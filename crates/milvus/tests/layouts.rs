@@ -84,6 +84,10 @@ fn metadata_is_made_to_fit_by_leaving_keys_out() {
     assert_eq!((again.verdict(), again.strip.clone(), stripped), (Verdict::Whole, Strip::default(), 4));
     assert_eq!(again.collections.values().map(|c| c.rows).sum::<i64>(), 1260);
 
+    // Of a dropped segment, and cut off: left out as if it were missing.
+    let mut cut = fixture.objects.clone();
+    cut.insert("files/insert_log/100/101/204/100/330".into(), 1);
+    assert_eq!(Coherence::check(&references, &catalog, &cut).verdict(), Verdict::WholeIfStripped);
     let mut fewer = fixture.objects.clone();
     fewer.remove("files/insert_log/100/101/200/101/304").unwrap();
     assert_eq!(Coherence::check(&references, &catalog, &fewer).verdict(), Verdict::Broken);
