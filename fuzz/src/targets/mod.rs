@@ -8,6 +8,7 @@ mod command;
 mod etcd_wal;
 mod faulty;
 mod gateway;
+mod milvus;
 mod records;
 mod scratch;
 mod snapshot;
@@ -45,6 +46,7 @@ pub const ALL: &[Target] = &[
     wire::PROTOBUF,
     wire::JSON,
     gateway::TARGET,
+    milvus::TARGET,
 ];
 
 /// The target of this name.
