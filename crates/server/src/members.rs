@@ -248,7 +248,7 @@ impl Store {
     fn quorum_is_healthy(&self, members: &[Member], more: usize) -> bool {
         let voters = members.iter().filter(|member| !member.learner).count();
         // A founder alone may grow, also right after its start.
-        voters == 1 || self.connected_voters(members) >= (voters + more) / 2 + 1
+        voters == 1 || self.connected_voters(members) > (voters + more) / 2
     }
 
     /// One voter less still leaves a quorum of the others.
