@@ -26,6 +26,10 @@ impl Source for Now {
     fn before(&self, wanted: &[(Bytes, Revision)]) -> Result<Vec<Option<KeyValue>>, TableFault> {
         Ok(vec![None; wanted.len()])
     }
+    fn permit(&self, _: &eyrie_state::KeyRange) -> Result<(), tonic::Status> {
+        Ok(())
+    }
+
     fn header(&self, revision: Revision) -> pb::ResponseHeader {
         pb::ResponseHeader { cluster_id: u64::MAX / 3, member_id: u64::MAX / 5, revision: revision.0, raft_term: 2 }
     }
