@@ -7,6 +7,7 @@ mod cases;
 mod h2lite;
 mod histogram;
 mod load;
+mod mirror;
 mod report;
 mod sides;
 mod wire;
@@ -32,6 +33,7 @@ cargo xtask bench [options]
   --dir DIR       where the data dirs lie, the same disk for both (<target>/bench)
   --markdown --date YYYY-MM-DD
                   write the results into docs/benchmarks.md
+  mirror --help   instead: a folder to an S3 server, beside rclone
 Upstream's binaries come from <target>/peers/etcd or ETCD_PEERS_DIR. EYRIE_BIN names another binary to stand in
 Eyrie's place; without it, `cargo build --release -p eyrie` makes it.";
 
@@ -55,6 +57,9 @@ struct Options {
 /// # Errors
 /// When a side cannot be run, or loses what it acknowledged. Not when a target is missed.
 pub(crate) fn main(args: &[String]) -> Result<()> {
+    if let Some(("mirror", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return mirror::main(rest);
+    }
     let Some(options) = parse(args)? else {
         println!("{USAGE}");
         return Ok(());
