@@ -199,6 +199,7 @@ const WALLS: &[Wall] = &[
             "indicatif",
             "libmimalloc-sys",
             "mimalloc",
+            "rustix",
             "serde",
             "serde_json",
             "serde_yaml_ng",

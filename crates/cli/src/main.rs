@@ -4,6 +4,7 @@
 
 mod memory;
 mod notify;
+mod open_files;
 mod run;
 mod screen;
 mod serve;

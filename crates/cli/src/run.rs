@@ -6,7 +6,7 @@ use eyrie_server::{Config, Server, log};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{memory, notify};
+use crate::{memory, notify, open_files};
 
 /// The moments of a run that a person may want to hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) fn until_signal(config: &Config, tell: impl Fn(Moment)) -> i32 {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("can't listen for signals: {error}")),
     };
-    let config = &Config { give_back_memory: memory::give_back, ..config.clone() };
+    let config = &Config { give_back_memory: memory::give_back, open_files: open_files::allowed(), ..config.clone() };
     let server = match Server::start(config) {
         Ok(server) => server,
         Err(error) => return failed(&error.to_string()),

@@ -24,6 +24,8 @@ const IDENTITY: &str = "eyrie";
 const LOCK: &str = "LOCK";
 const TABLES: &str = "tables.redb";
 const WAL: &str = "wal";
+/// Where a member keeps certificates that it made for itself; no part of the store.
+const CERTIFICATES: &str = "fixtures";
 const FIRST_WORD: &str = "eyrie-data-dir";
 /// An identity is a few hundred bytes; more is not one.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
@@ -367,8 +369,8 @@ fn first_name(path: &Path) -> Result<Option<String>, DirError> {
     for entry in entries {
         let name = entry.map_err(at("read", path))?.file_name().to_string_lossy().into_owned();
         // A file system's own folder is nobody's data; mount points begin with it.
-        let nothing =
-            [LOCK, "lost+found"].contains(&name.as_str()) || name == format!("{IDENTITY}.{}", atomic::TEMPORARY);
+        let nothing = [LOCK, "lost+found", CERTIFICATES].contains(&name.as_str())
+            || name == format!("{IDENTITY}.{}", atomic::TEMPORARY);
         if !nothing {
             names.push(name);
         }

@@ -50,6 +50,61 @@ pub enum AutoCompaction {
     Revision(i64),
 }
 
+/// Certificates of one side, clients' or members', and whom they admit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// What this member shows, with its chain.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// What this member shows where it is the client; `None`: the same.
+    pub client_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub client_key_file: Option<PathBuf>,
+    /// Whoever connects must show a certificate.
+    pub client_cert_auth: bool,
+    /// Who vouches for those who connect (and for members that are dialled); naming them is asking for certificates.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Certificates that were revoked.
+    pub crl_file: Option<PathBuf>,
+    /// Common names that are admitted; with none and no host name below, all.
+    pub allowed_cns: Vec<String>,
+    /// Host names that are admitted when the certificate is good for one of them.
+    pub allowed_hostnames: Vec<String>,
+    /// A member's certificate need not name the address that it comes from.
+    pub skip_client_san_verification: bool,
+    /// Make a certificate where none is given.
+    pub auto: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2
+    Tls12,
+    /// 1.3
+    Tls13,
+}
+
+/// What holds for all encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsBounds {
+    /// The oldest version; `None`: 1.2.
+    pub min: Option<TlsVersion>,
+    /// The newest version; `None`: 1.3.
+    pub max: Option<TlsVersion>,
+    /// Go's names of the suites of TLS 1.2 that may be used; with none, all that are sound.
+    pub cipher_suites: Vec<String>,
+    /// How long a certificate is good that the member makes for itself.
+    pub self_signed_cert_validity_years: u32,
+}
+
+impl Default for TlsBounds {
+    fn default() -> Self {
+        Self { min: None, max: None, cipher_suites: Vec::new(), self_signed_cert_validity_years: 1 }
+    }
+}
+
 /// Everything a member needs to know at start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -131,6 +186,14 @@ pub struct Config {
     pub initial_corrupt_check: bool,
     /// Check them wholly so often while running; zero for never.
     pub corrupt_check_time: Duration,
+    /// Certificates for clients.
+    pub client_tls: TlsConfig,
+    /// Certificates between members.
+    pub peer_tls: TlsConfig,
+    /// Versions and ciphers of both.
+    pub tls: TlsBounds,
+    /// Files that the process may have open: bounds the connections.
+    pub open_files: usize,
     /// The threads that serve clients; 0 for one per core.
     pub edge_threads: usize,
     /// Gives memory that the calling thread no longer needs back to the system: called by each thread now and then. What
@@ -195,6 +258,10 @@ impl Default for Config {
             unsafe_no_fsync: false,
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
+            client_tls: TlsConfig::default(),
+            peer_tls: TlsConfig::default(),
+            tls: TlsBounds::default(),
+            open_files: 1024,
             edge_threads: 0,
             give_back_memory: || {},
         }

@@ -29,6 +29,7 @@ use crate::line::Line;
 use crate::lock::LockService;
 use crate::metrics::GrpcCounted;
 use crate::store::Store;
+use crate::tls::ClientIdentity;
 use crate::watch::{WatchService, WatchSettings};
 
 const GRPC_STATUS: &str = "grpc-status";
@@ -200,13 +201,18 @@ impl Dispatch {
         Box::pin(self.the_long_way(request)).await
     }
 
-    async fn the_long_way(&self, request: Request<hyper::body::Incoming>) -> Result<Response<EdgeBody>, Infallible> {
+    async fn the_long_way(
+        &self,
+        mut request: Request<hyper::body::Incoming>,
+    ) -> Result<Response<EdgeBody>, Infallible> {
         if self.short.is_some() && is_grpc(request.headers()) {
             let Ok(response) = self.services.clone().call(request).await;
             return Ok(response.map(EdgeBody::Long));
         }
         match &self.pages {
             Some(pages) => {
+                // Whoever speaks JSON is known by a token alone: no certificate is a login there.
+                request.extensions_mut().remove::<ClientIdentity>();
                 let Ok(response) = pages.clone().oneshot(request.map(axum::body::Body::new)).await;
                 Ok(response.map(|body| EdgeBody::Long(Body::new(body))))
             }

@@ -3,37 +3,45 @@
 //! One thread accepts and deals connections out in turn. Sharing the port between threads (SO_REUSEPORT) would deal them
 //! out unevenly, and would let a second process listen on the same port without anybody noticing.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+mod lobby;
+mod welcome;
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
+use self::lobby::Lobby;
+use self::welcome::{Connection, Guest, Household, Manners, Opened, Sparingly, connected};
 use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;
-use crate::limits::{ACCEPT_BACKLOG, CONNECTIONS_DEALT_WAITING_MAX, GIVE_BACK_INTERVAL, GRACE};
+use crate::limits::{
+    ACCEPT_BACKLOG, CONNECTIONS_DEALT_WAITING_MAX, CONNECTIONS_MAX, FILES_RESERVED, GIVE_BACK_INTERVAL, GRACE,
+    LOBBY_PATIENCE, LOBBY_PLACES_MAX, REFUSALS_TOLD_INTERVAL, REFUSALS_TOLD_MAX, STREAMS_PER_CONNECTION_MAX,
+};
 use crate::log_warn;
 use crate::node::{Fatal, Outcome};
+use crate::tls::ServerTls;
 
 /// How long an acceptor rests after an error such as too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// One accepted connection.
-enum Connection {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+/// A place to come in: what answers there, and whether it is encrypted.
+pub(crate) struct Door {
+    /// What answers.
+    pub(crate) dispatch: Dispatch,
+    /// `None`: in the clear.
+    pub(crate) tls: Option<ServerTls>,
 }
 
-/// A connection on its way to an edge, with what answers on its port.
-type Dealt = (Connection, Arc<Dispatch>);
+/// A connection on its way to an edge, with where it came in.
+type Dealt = (Connection, Arc<Opened>);
 
 /// A place to listen, bound but not served yet.
 pub(crate) enum Listener {
@@ -86,14 +94,6 @@ fn bind_tcp(host: &str, port: u16) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// What the protocol asks of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Manners {
-    max_concurrent_streams: u32,
-    keepalive_interval: Duration,
-    keepalive_timeout: Duration,
-}
-
 /// All threads that serve clients.
 pub(crate) struct Edges {
     threads: Vec<JoinHandle<()>>,
@@ -108,14 +108,19 @@ impl Edges {
     pub(crate) fn serve(
         config: &Config,
         trays: &Arc<Trays<Outcome>>,
-        listeners: Vec<(Listener, Dispatch)>,
+        listeners: Vec<(Listener, Door)>,
     ) -> Result<Self, Fatal> {
         let count = config.edges();
         let manners = Manners {
-            max_concurrent_streams: config.max_concurrent_streams,
+            max_concurrent_streams: config.max_concurrent_streams.min(STREAMS_PER_CONNECTION_MAX),
             keepalive_interval: config.grpc_keepalive_interval,
             keepalive_timeout: config.grpc_keepalive_timeout,
         };
+        let open_max = config.open_files.saturating_sub(FILES_RESERVED).clamp(FILES_RESERVED, CONNECTIONS_MAX);
+        // Silent connections get a part of what is there, so that they never keep others out.
+        let places = LOBBY_PLACES_MAX.min(open_max / 2 / count);
+        let refusals = Sparingly::new(REFUSALS_TOLD_MAX, REFUSALS_TOLD_INTERVAL);
+        let household = Arc::new(Household { manners, open: AtomicUsize::new(0), open_max, refusals });
         let (stop, stopped) = watch::channel(false);
         let mut edges = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
@@ -136,11 +141,12 @@ impl Edges {
             edges.push(number);
             let trays = trays.clone();
             let give_back_memory = config.give_back_memory;
+            let household = household.clone();
             let body = move || {
                 runtime.block_on(async {
                     tokio::spawn(trays.hand_out(number));
                     tokio::spawn(give_back(give_back_memory));
-                    edge(receiver, accept, senders, manners, stopped).await;
+                    edge(receiver, accept, senders, household, places, stopped).await;
                 });
             };
             let thread = std::thread::Builder::new().name(format!("edge-{number}")).spawn(body);
@@ -169,23 +175,27 @@ async fn give_back(memory: fn()) {
 
 async fn edge(
     mut dealt: mpsc::Receiver<Dealt>,
-    listeners: Vec<(Listener, Dispatch)>,
+    listeners: Vec<(Listener, Door)>,
     edges: Vec<mpsc::Sender<Dealt>>,
-    manners: Manners,
+    household: Arc<Household>,
+    places: usize,
     stopped: watch::Receiver<bool>,
 ) {
     let next = Arc::new(AtomicUsize::new(0));
-    for (listener, dispatch) in listeners {
-        tokio::spawn(accept(listener, Arc::new(dispatch), edges.clone(), next.clone(), stopped.clone()));
+    for (listener, door) in listeners {
+        let door = Arc::new(Opened { dispatch: Arc::new(door.dispatch), tls: door.tls });
+        tokio::spawn(accept(listener, door, edges.clone(), next.clone(), household.clone(), stopped.clone()));
     }
     drop(edges);
+    let lobby = Arc::new(Lobby::new(places, LOBBY_PATIENCE));
     let mut open = tokio::task::JoinSet::new();
     let mut stop = stopped.clone();
     loop {
         tokio::select! {
             connection = dealt.recv() => match connection {
-                Some((connection, dispatch)) => {
-                    open.spawn(connected(connection, dispatch, manners, stopped.clone()));
+                Some((connection, door)) => {
+                    let guest = Guest { door, household: household.clone(), lobby: lobby.clone(), stopped: stopped.clone() };
+                    open.spawn(connected(connection, guest));
                 }
                 None => break,
             },
@@ -198,14 +208,25 @@ async fn edge(
 
 async fn accept(
     listener: Listener,
-    dispatch: Arc<Dispatch>,
+    door: Arc<Opened>,
     edges: Vec<mpsc::Sender<Dealt>>,
     next: Arc<AtomicUsize>,
+    household: Arc<Household>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let deal = async |connection| {
+        // Whoever is open goes on; whoever comes now is turned away at once instead of waiting for nothing.
+        if household.open.load(Ordering::Relaxed) >= household.open_max {
+            if household.refusals.may_tell() {
+                log_warn!("too many connections: new ones are refused", "open" = household.open_max);
+            }
+            return;
+        }
+        household.open.fetch_add(1, Ordering::Relaxed);
         let turn = next.fetch_add(1, Ordering::Relaxed) % edges.len();
-        let _ = edges[turn].send((connection, dispatch.clone())).await;
+        if edges[turn].send((connection, door.clone())).await.is_err() {
+            household.open.fetch_sub(1, Ordering::Relaxed);
+        }
     };
     let accepting = async {
         match listener {
@@ -242,45 +263,4 @@ async fn rest(error: &std::io::Error) {
         log_warn!("failed to accept a connection; it is tried again (said once)", "error" = &error);
     }
     tokio::time::sleep(ACCEPT_RETRY).await;
-}
-
-async fn connected(connection: Connection, dispatch: Arc<Dispatch>, manners: Manners, stopped: watch::Receiver<bool>) {
-    match connection {
-        Connection::Tcp(stream) => {
-            let _ = stream.set_nodelay(true);
-            if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                talk(TokioIo::new(stream), dispatch, manners, stopped).await;
-            }
-        }
-        Connection::Unix(stream) => {
-            if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
-                talk(TokioIo::new(stream), dispatch, manners, stopped).await;
-            }
-        }
-    }
-}
-
-async fn talk<I>(io: I, dispatch: Arc<Dispatch>, manners: Manners, mut stopped: watch::Receiver<bool>)
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-{
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(manners.max_concurrent_streams)
-        .keep_alive_interval(manners.keepalive_interval)
-        .keep_alive_timeout(manners.keepalive_timeout);
-    builder.http1().timer(TokioTimer::new()).keep_alive(true);
-    let service = service_fn(move |request| dispatch.clone().call(request));
-    let talking = builder.serve_connection(io, service);
-    tokio::pin!(talking);
-    tokio::select! {
-        // What goes wrong on one connection is between it and its client.
-        _ = &mut talking => {}
-        _ = stopped.changed() => {
-            talking.as_mut().graceful_shutdown();
-            let _ = talking.await;
-        }
-    }
 }

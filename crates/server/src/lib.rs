@@ -31,6 +31,7 @@ mod pages;
 mod peer;
 mod server;
 mod store;
+pub mod tls;
 pub mod version;
 pub mod watch;
 

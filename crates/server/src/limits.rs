@@ -36,6 +36,30 @@ pub(crate) const REVISION_COMPACTION_INTERVAL: Duration = Duration::from_secs(30
 pub(crate) const ACCEPT_BACKLOG: i32 = 1024;
 /// Connections dealt to an edge that it has not taken up yet; the acceptor waits beyond that.
 pub(crate) const CONNECTIONS_DEALT_WAITING_MAX: usize = 256;
+/// Streams of one connection at most, whatever is asked for: each costs memory before it says anything.
+pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 16_384;
+/// Connections of a member at most. An idle one costs some 30 KiB, so this is about half a gibibyte.
+pub(crate) const CONNECTIONS_MAX: usize = 16_384;
+/// Files that are not connections: log, tables, snapshots, listeners, members.
+pub(crate) const FILES_RESERVED: usize = 128;
+/// Connections of one edge that have said nothing yet.
+pub(crate) const LOBBY_PLACES_MAX: usize = 1_024;
+/// How long a silent connection keeps its place when others need it: far longer than an honest handshake takes.
+pub(crate) const LOBBY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a TLS handshake may take.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before its first byte.
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the head of an HTTP/1 request may take.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of the head of a request: tokens and certificates of browsers fit many times.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Refused handshakes told in the log in one interval, so that nobody fills the disk by knocking.
+pub(crate) const REFUSALS_TOLD_MAX: u32 = 10;
+/// See above.
+pub(crate) const REFUSALS_TOLD_INTERVAL: Duration = Duration::from_secs(10);
+/// A certificate that ends sooner than this is told at start.
+pub(crate) const CERTIFICATE_WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How often a thread gives back memory that it no longer needs.
 pub(crate) const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long open requests get at a graceful stop.

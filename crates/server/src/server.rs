@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use eyrie_disk::datadir::DataDir;
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use crate::config::{Config, Url};
 use crate::dispatch::{Dispatch, Services};
-use crate::edge::{Edges, bind};
+use crate::edge::{Door, Edges, Listener, bind};
 use crate::grpc::{KvService, Short};
 use crate::housekeeping;
 use crate::limits::GRPC_OVERHEAD_BYTES;
@@ -16,6 +16,7 @@ use crate::metrics::GrpcCounted;
 use crate::node::{self, Fatal, Threads};
 use crate::peer::{self, PeerThread};
 use crate::store::Store;
+use crate::tls::{ServerTls, Side};
 use crate::{http, log_info, log_warn, pages};
 
 /// How long a member that is alone may take to lead: far longer than it ever needs.
@@ -49,6 +50,7 @@ impl Server {
         let pages_only = config.listen_client_http_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let peers = config.listen_peer_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let metrics_only = config.listen_metrics_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+        let tls = client_tls(config)?;
         // On a thread of its own: what start-up needed for a moment goes back to the system when that thread ends.
         let started = std::thread::scope(|scope| {
             let opening = std::thread::Builder::new().name("start".into()).spawn_scoped(scope, || node::start(config));
@@ -68,18 +70,19 @@ impl Server {
         let both = Dispatch { services: services.clone(), short: Some(short), pages: here_too.then(|| pages.clone()) };
         let only_pages = Dispatch { services: services.clone(), short: None, pages: Some(pages) };
         let metrics = Dispatch { services, short: None, pages: Some(http::metrics_router(context)) };
-        let mut serving: Vec<_> = listeners.into_iter().map(|listener| (listener, both.clone())).collect();
-        serving.extend(pages_only.into_iter().map(|listener| (listener, only_pages.clone())));
-        serving.extend(metrics_only.into_iter().map(|listener| (listener, metrics.clone())));
-        let edges = Edges::serve(config, &store.shared().trays, serving)?;
-        for url in &config.listen_client_urls {
-            let url = url.to_string();
-            log_info!(
-                "serving client traffic insecurely; this is strongly discouraged!",
-                "traffic" = "grpc+http",
-                "address" = &url
-            );
+        let door = |dispatch: &Dispatch, url: &Url, listener: Listener| {
+            (listener, Door { dispatch: dispatch.clone(), tls: tls.clone().filter(|_| url.tls) })
+        };
+        let mut serving = Vec::new();
+        for (urls, listeners, dispatch) in [
+            (&config.listen_client_urls, listeners, both),
+            (&config.listen_client_http_urls, pages_only, only_pages),
+            (&config.listen_metrics_urls, metrics_only, metrics),
+        ] {
+            serving.extend(urls.iter().zip(listeners).map(|(url, listener)| door(&dispatch, url, listener)));
         }
+        let edges = Edges::serve(config, &store.shared().trays, serving)?;
+        tell_doors(config);
         log_info!("ready to serve client requests");
         Ok(Self { store, threads, peers, edges, house, stop_house, _dir: dir })
     }
@@ -122,6 +125,43 @@ impl Server {
             }
         }
         stopped
+    }
+}
+
+/// Certificates for clients, where any URL asks for them.
+fn client_tls(config: &Config) -> Result<Option<ServerTls>, Fatal> {
+    let urls = [&config.listen_client_urls, &config.listen_client_http_urls, &config.listen_metrics_urls];
+    if urls.into_iter().flatten().any(|url| url.tls) {
+        return ServerTls::open(Side::Clients, config).map(Some);
+    }
+    Ok(None)
+}
+
+fn tell_doors(config: &Config) {
+    let certificates = config.client_tls.cert_file.is_some() || config.client_tls.auto;
+    for url in &config.listen_client_urls {
+        let address = url.to_string();
+        if url.tls {
+            log_info!("serving client traffic securely", "traffic" = "grpc+http", "address" = &address);
+            continue;
+        }
+        log_info!(
+            "serving client traffic insecurely; this is strongly discouraged!",
+            "traffic" = "grpc+http",
+            "address" = &address
+        );
+        if certificates {
+            log_warn!(
+                "scheme is HTTP or unix while certificates are given: they do not protect this URL",
+                "client-url" = &address
+            );
+        }
+        if config.client_tls.client_cert_auth {
+            log_warn!(
+                "scheme is HTTP or unix while --client-cert-auth is enabled: clients of this URL show no certificate",
+                "client-url" = &address
+            );
+        }
     }
 }
 

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::failure::os_error;
-use super::tls::{Tls, handshake_text};
+use super::tls::Tls;
 use super::{Address, CallError, Config, Deadline};
 
 /// Pause after all endpoints refused, at first and at most.
@@ -116,11 +114,7 @@ async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, 
         (host, Box::new(stream))
     };
     let Some(tls) = tls else { return Ok(plain) };
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name for a certificate"))?;
-    match TlsConnector::from(tls.config).connect(name, plain).await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(format!("authentication handshake failed: {}", handshake_text(&error))),
-    }
+    Ok(Box::new(tls.connect(host, plain).await?))
 }
 
 fn dial_text(address: &Address, why: &str) -> String {

@@ -14,13 +14,17 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
 use super::failure::os_error;
 
 /// How connections are encrypted.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// For rustls.
-    pub(super) config: Arc<ClientConfig>,
+    config: Arc<ClientConfig>,
     /// Whether addresses without a scheme use it too.
     pub(super) wanted: bool,
 }
@@ -72,6 +76,19 @@ impl Tls {
         let wanted = !(cacert.is_empty() && cert.is_empty() && *insecure_transport);
         Ok(Tls { config: Arc::new(config), wanted })
     }
+
+    /// Shakes hands over a stream to `host`, whose certificate must be good for that name or address.
+    ///
+    /// # Errors
+    /// Why not, in the words of Go's libraries where they have some.
+    pub async fn connect<S>(&self, host: &str, stream: S) -> Result<TlsStream<S>, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name for a certificate"))?;
+        let shaken = TlsConnector::from(self.config.clone()).connect(name, stream).await;
+        shaken.map_err(|error| format!("authentication handshake failed: {}", handshake_text(&error)))
+    }
 }
 
 /// Who we are: a certificate with its chain, and its key.
@@ -99,7 +116,7 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Why a handshake failed, in the words of Go's libraries where they have some.
-pub(super) fn handshake_text(error: &std::io::Error) -> String {
+fn handshake_text(error: &std::io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {

@@ -18,6 +18,8 @@ const SUB_MAPS: [(&str, &[(&str, &str)]); 2] = [
             ("trusted-ca-file", "trusted-ca-file"),
             ("auto-tls", "auto-tls"),
             ("crl-file", "client-crl-file"),
+            ("allowed-cn", "client-cert-allowed-cn"),
+            ("allowed-cns", "client-cert-allowed-cn"),
             ("allowed-hostname", "client-cert-allowed-hostname"),
             ("allowed-hostnames", "client-cert-allowed-hostname"),
         ],

@@ -101,8 +101,8 @@ const fn same(name: &'static str, kind: Kind, default: &'static str, other: &'st
     Flag { name, kind, default, meaning: Meaning::Same(other) }
 }
 
-const NO_TLS: &str = "TLS is not supported yet, and starting without it would leave the data open; \
-                      serve on 127.0.0.1 behind a TLS proxy, or remove the flag";
+const NO_PEER_TLS: &str = "TLS between members is not supported yet, and starting without it would leave the data open; \
+                           keep the members on a trusted network, or remove the flag";
 const NO_DISCOVERY: &str = "members are not discovered; name them all with --initial-cluster";
 const NO_PROXY: &str = "the v2 proxy does not exist; run a member, or point clients at one";
 const NO_PROXY_TIMES: &str = "the v2 proxy does not exist";
@@ -151,7 +151,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             here("max-txn-ops", Uint, "128", "operations in one transaction"),
             here("max-request-bytes", Uint, "1572864", "bytes of one request"),
             here("max-concurrent-streams", Uint, "4294967295", "gRPC streams of one connection"),
-            here("grpc-keepalive-min-time", Duration, "5s", "clients that ping more often are cut off"),
+            no_effect("grpc-keepalive-min-time", Duration, "5s", "pings are answered however often they come"),
             here("grpc-keepalive-interval", Duration, "2h0m0s", "how often the server pings idle clients; 0 for never"),
             here("grpc-keepalive-timeout", Duration, "20s", "how long it waits for the answer"),
             no_effect("socket-reuse-port", Bool, "false", "a second process on the same port would be a second store"),
@@ -240,34 +240,75 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Security",
         flags: &[
-            refused("cert-file", Text, "", &[], NO_TLS),
-            refused("key-file", Text, "", &[], NO_TLS),
-            refused("client-cert-file", Text, "", &[], NO_TLS),
-            refused("client-key-file", Text, "", &[], NO_TLS),
-            refused("client-cert-auth", Bool, "false", &["false"], NO_TLS),
-            refused("client-crl-file", Text, "", &[], NO_TLS),
-            refused("client-cert-allowed-hostname", Text, "", &[], NO_TLS),
-            refused("trusted-ca-file", Text, "", &[], NO_TLS),
-            refused("auto-tls", Bool, "false", &["false"], NO_TLS),
-            refused("peer-cert-file", Text, "", &[], NO_TLS),
-            refused("peer-key-file", Text, "", &[], NO_TLS),
-            refused("peer-client-cert-file", Text, "", &[], NO_TLS),
-            refused("peer-client-key-file", Text, "", &[], NO_TLS),
-            refused("peer-client-cert-auth", Bool, "false", &["false"], NO_TLS),
-            refused("peer-trusted-ca-file", Text, "", &[], NO_TLS),
-            refused("peer-cert-allowed-cn", Text, "", &[], NO_TLS),
-            refused("peer-cert-allowed-hostname", Text, "", &[], NO_TLS),
-            refused("peer-auto-tls", Bool, "false", &["false"], NO_TLS),
-            refused("peer-crl-file", Text, "", &[], NO_TLS),
-            no_effect("self-signed-cert-validity", Uint, "1", "no certificate is ever made"),
-            refused("cipher-suites", List, "", &[], NO_TLS),
-            no_effect(
-                "tls-min-version",
-                OneOf(&["", "TLS1.2", "TLS1.3"]),
-                "TLS1.2",
-                "bounds a TLS that is refused anyway",
+            here(
+                "cert-file",
+                Text,
+                "",
+                "the member's certificate for clients, with its chain; read again when it changes",
             ),
-            no_effect("tls-max-version", OneOf(&["", "TLS1.2", "TLS1.3"]), "", "bounds a TLS that is refused anyway"),
+            here("key-file", Text, "", "its key"),
+            no_effect(
+                "client-cert-file",
+                Text,
+                "",
+                "the JSON gateway does not dial the member, so it shows no certificate",
+            ),
+            no_effect(
+                "client-key-file",
+                Text,
+                "",
+                "the JSON gateway does not dial the member, so it shows no certificate",
+            ),
+            here(
+                "client-cert-auth",
+                Bool,
+                "false",
+                "clients must show a certificate; its common name is a login where auth is on",
+            ),
+            here("client-crl-file", Text, "", "clients whose certificate is on this revocation list are refused"),
+            here(
+                "client-cert-allowed-hostname",
+                List,
+                "",
+                "clients must show a certificate that is good for one of these names",
+            ),
+            here(
+                "client-cert-allowed-cn",
+                List,
+                "",
+                "clients must show a certificate with one of these common names (not in etcd)",
+            ),
+            here(
+                "trusted-ca-file",
+                Text,
+                "",
+                "who vouches for clients; giving it is asking for certificates, as in etcd",
+            ),
+            here("auto-tls", Bool, "false", "make a certificate for clients in the data directory where none is given"),
+            refused("peer-cert-file", Text, "", &[], NO_PEER_TLS),
+            refused("peer-key-file", Text, "", &[], NO_PEER_TLS),
+            refused("peer-client-cert-file", Text, "", &[], NO_PEER_TLS),
+            refused("peer-client-key-file", Text, "", &[], NO_PEER_TLS),
+            refused("peer-client-cert-auth", Bool, "false", &["false"], NO_PEER_TLS),
+            refused("peer-trusted-ca-file", Text, "", &[], NO_PEER_TLS),
+            refused("peer-cert-allowed-cn", List, "", &[], NO_PEER_TLS),
+            refused("peer-cert-allowed-hostname", List, "", &[], NO_PEER_TLS),
+            refused("peer-auto-tls", Bool, "false", &["false"], NO_PEER_TLS),
+            refused("peer-crl-file", Text, "", &[], NO_PEER_TLS),
+            here(
+                "self-signed-cert-validity",
+                Uint,
+                "1",
+                "years that a certificate is good which the member makes for itself",
+            ),
+            here(
+                "cipher-suites",
+                List,
+                "",
+                "suites of TLS 1.2, by Go's names; those without forward secrecy or AEAD do not exist here",
+            ),
+            here("tls-min-version", OneOf(&["", "TLS1.2", "TLS1.3"]), "TLS1.2", "the oldest version of TLS"),
+            here("tls-max-version", OneOf(&["", "TLS1.2", "TLS1.3"]), "", "the newest version of TLS; empty is 1.3"),
             here("cors", List, "*", "origins that browsers are allowed to call from"),
             here("host-whitelist", List, "*", "Host headers that HTTP requests may carry"),
         ],
@@ -364,7 +405,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "300ms",
                 "experimental-warning-apply-duration says what is logged as slow",
             ),
-            refused("experimental-peer-skip-client-san-verification", Bool, "false", &["false"], NO_TLS),
+            refused("experimental-peer-skip-client-san-verification", Bool, "false", &["false"], NO_PEER_TLS),
             no_effect(
                 "experimental-memory-mlock",
                 Bool,

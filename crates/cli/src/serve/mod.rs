@@ -6,6 +6,7 @@ pub(crate) mod flags;
 mod given;
 mod help;
 mod settings;
+mod tls;
 mod values;
 
 #[cfg(test)]

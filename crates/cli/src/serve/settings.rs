@@ -13,7 +13,7 @@ use eyrie_server::log::{Format, Level, LogConfig, Output};
 
 use super::flags::{self, Meaning};
 use super::given::Given;
-use super::values;
+use super::{tls, values};
 
 /// The log comes first, so that what is wrong with the rest can be told in it.
 pub(crate) fn log_config(given: &Given) -> LogConfig {
@@ -98,6 +98,10 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         unsafe_no_fsync: switch(given, "unsafe-no-fsync", false),
         initial_corrupt_check: switch(given, "experimental-initial-corrupt-check", false) || gates(given)?,
         corrupt_check_time: time(given, "experimental-corrupt-check-time", defaults.corrupt_check_time),
+        client_tls: tls::clients(given),
+        peer_tls: tls::peers(given),
+        tls: tls::bounds(given)?,
+        open_files: defaults.open_files,
         edge_threads: defaults.edge_threads,
         give_back_memory: defaults.give_back_memory,
         name,
@@ -112,6 +116,7 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         },
         ..config
     };
+    tls::check(&config)?;
     if config.listen_client_urls.is_empty() {
         return Err("--listen-client-urls is empty: clients could not connect anywhere".into());
     }
@@ -132,17 +137,11 @@ fn refuse(given: &Given) -> Result<(), String> {
     Ok(())
 }
 
-/// URLs to listen on: an address of this machine, without TLS.
+/// URLs to listen on: an address of this machine.
 fn listened(given: &Given, name: &str) -> Result<Option<Vec<Url>>, String> {
     let Some(text) = given.get(name) else { return Ok(None) };
     let mut urls = Vec::new();
     for (text, url) in values::urls(text)? {
-        if url.tls {
-            return Err(format!(
-                "--{name}={text} asks for TLS, which is not supported yet; the member does not start rather than serve \
-                 in the clear. Use an http:// URL on a trusted network, or a TLS proxy before it"
-            ));
-        }
         if let Address::Tcp(host, _) = &url.address
             && host != "localhost"
             && host.parse::<IpAddr>().is_err()
@@ -324,6 +323,10 @@ pub(super) fn switch(given: &Given, name: &str, default: bool) -> bool {
 }
 
 fn list(given: &Given, name: &str) -> Vec<String> {
-    let text = given.get(name).unwrap_or("*");
+    words(given.get(name).unwrap_or("*"))
+}
+
+/// Words that commas part.
+pub(super) fn words(text: &str) -> Vec<String> {
     text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

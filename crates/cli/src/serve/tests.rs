@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eyrie_server::Config;
-use eyrie_server::config::{AutoCompaction, TokenKind};
+use eyrie_server::config::{AutoCompaction, TlsVersion, TokenKind};
 use eyrie_server::log::{Format, Level, Output};
 
 use super::flags::{Kind, Meaning, SECTIONS};
@@ -133,27 +133,74 @@ fn three_replicas_are_named_by_each_of_them() {
 
 #[test]
 fn what_asks_for_security_never_runs_without_it() {
-    for line in [
-        "--cert-file=/x",
-        "--client-cert-auth",
-        "--auto-tls=1",
-        "--peer-auto-tls=true",
-        "--trusted-ca-file /x",
-        "--cipher-suites TLS_AES",
-        "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://127.0.0.1:1",
-        "--listen-peer-urls unixs:///x",
-        "--discovery-srv example.com",
-        "--discovery http://x",
-        "--proxy on",
+    let pair = "--cert-file /c --key-file /k";
+    for (line, words) in [
+        ("--cert-file=/x", "KeyFile and CertFile must both be present[key: , cert: /x]"),
+        ("--key-file=/x", "KeyFile and CertFile must both be present[key: /x, cert: ]"),
+        ("--peer-cert-file=/x --peer-key-file=/y", "--peer-cert-file is not supported"),
+        ("--peer-auto-tls", "--peer-auto-tls is not supported"),
+        (
+            "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://127.0.0.1:1",
+            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1",
+        ),
+        ("--listen-metrics-urls https://127.0.0.1:1", "must be provided for client url https://127.0.0.1:1"),
+        (
+            "--listen-peer-urls unixs:///x",
+            "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url",
+        ),
+        (
+            "--client-cert-allowed-cn a --client-cert-allowed-hostname b",
+            "AllowedCN and AllowedHostname are mutually exclusive",
+        ),
+        (&format!("{pair} --client-cert-allowed-hostname a"), "none are asked for: add --client-cert-auth"),
+        (&format!("{pair} --client-crl-file /x"), "none are asked for: add --client-cert-auth"),
+        (
+            "--tls-min-version TLS1.3 --tls-max-version TLS1.2",
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            "--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256",
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        ("--cipher-suites TLS_AES", "unexpected TLS cipher suite \"TLS_AES\""),
+        ("--discovery-srv example.com", "not supported"),
+        ("--discovery http://x", "not supported"),
+        ("--proxy on", "not supported"),
     ] {
-        let text = refused(line);
-        assert!(text.contains("not supported"), "{line}: {text}");
+        let text = refused(&format!("--data-dir /nowhere {line}"));
+        assert!(text.contains(words), "{line}: {text}");
     }
     for line in ["--cert-file=", "--client-cert-auth=false", "--auto-tls=0", "--proxy off", "--discovery="] {
         assert!(config(&format!("--data-dir /nowhere {line}"), &[]).is_ok(), "{line}");
     }
     let tls = file("client-transport-security:\n  cert-file: /x\n").unwrap_err();
-    assert!(tls.contains("--cert-file is not supported"), "{tls}");
+    assert!(tls.contains("KeyFile and CertFile must both be present[key: , cert: /x]"), "{tls}");
+}
+
+#[test]
+fn flags_of_tls_reach_the_member() {
+    let line = "--data-dir /nowhere --cert-file /c --key-file /k --trusted-ca-file /ca --client-crl-file /crl \
+                --client-cert-allowed-hostname a,b \
+                --listen-client-urls https://127.0.0.1:1,http://127.0.0.1:2 --advertise-client-urls https://127.0.0.1:1 \
+                --tls-min-version TLS1.2 --tls-max-version TLS1.3 \
+                --cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 --self-signed-cert-validity 3";
+    let given = config(line, &[("ETCD_CLIENT_CERT_AUTH", "true")]).unwrap();
+    let path = |path: &str| Some(std::path::PathBuf::from(path));
+    let clients = &given.client_tls;
+    assert_eq!((&clients.cert_file, &clients.key_file), (&path("/c"), &path("/k")));
+    assert_eq!((&clients.trusted_ca_file, &clients.crl_file), (&path("/ca"), &path("/crl")));
+    assert!(clients.client_cert_auth && !clients.auto);
+    assert_eq!(clients.allowed_hostnames, ["a", "b"]);
+    assert_eq!(given.tls.cipher_suites, ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]);
+    assert_eq!((given.tls.min, given.tls.max), (Some(TlsVersion::Tls12), Some(TlsVersion::Tls13)));
+    assert_eq!(given.tls.self_signed_cert_validity_years, 3);
+    let schemes: Vec<_> = given.listen_client_urls.iter().map(|url| url.tls).collect();
+    assert_eq!(schemes, [false, true]);
+    let from_file =
+        file("client-transport-security: {cert-file: /c, key-file: /k, client-cert-auth: true, crl-file: /r}");
+    let clients = from_file.unwrap().client_tls;
+    assert_eq!((clients.cert_file, clients.crl_file), (path("/c"), path("/r")));
+    assert!(clients.client_cert_auth);
 }
 
 #[test]
@@ -388,7 +435,7 @@ fn page() -> String {
          - An unknown flag ends with exit code 2 and the nearest name; a wrong combination with exit code 1 and \
          `failed to verify flags` in the log.\n\
          - **no effect**: accepted, and said so once in the log when it differs from the default.\n\
-         - **refused**: it asks for security or replication that is not given yet, so the member does not start; an empty value \
+         - **refused**: it asks for something that is not given yet, so the member does not start; an empty value \
          or the default is fine.\n",
     );
     for section in SECTIONS {
