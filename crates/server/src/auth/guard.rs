@@ -19,6 +19,7 @@ use crate::limits::{LOGIN_RETRIES_MAX, TOKEN_WAIT};
 use crate::log_warn;
 use crate::node::{DurableState, Fatal};
 use crate::store::Store;
+use crate::tls::ClientIdentity;
 
 /// What a member knows about tokens and passwords.
 #[derive(Debug)]
@@ -213,8 +214,9 @@ impl Guard {
     }
 }
 
-fn certificate_name(_extensions: &Extensions) -> Option<Arc<str>> {
-    None
+/// The common name of the client's certificate; there is none for calls of the JSON gateway.
+fn certificate_name(extensions: &Extensions) -> Option<Arc<str>> {
+    extensions.get::<ClientIdentity>().map(|identity| identity.common_name.clone())
 }
 
 fn invalid_token() -> ServeError {
