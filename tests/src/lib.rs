@@ -17,6 +17,7 @@
 
 pub mod auth;
 pub mod binaries;
+pub mod certificates;
 pub mod cluster;
 pub mod conversation;
 pub mod load;
