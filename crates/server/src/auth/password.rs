@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bcrypt::{BcryptError, Version};
+use bcrypt::Version;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::errors::ServeError;
 use crate::limits::{PASSWORDS_AT_ONCE_MAX, PASSWORDS_WAITING_MAX};
+
+/// What bcrypt looks at.
+const PASSWORD_BYTES_MAX: usize = 72;
 
 /// Where passwords are worked on.
 #[derive(Debug)]
@@ -29,15 +32,14 @@ impl Passwords {
     /// bcrypt looks at 72 bytes only: a longer password is refused rather than cut. [`ServeError::TooManyRequests`] when
     /// too many wait.
     pub(super) async fn hash(&self, password: String) -> Result<String, ServeError> {
-        let cost = self.cost;
-        match self.work(move || bcrypt::non_truncating_hash_with_result(password, cost)).await? {
-            Ok(parts) => Ok(parts.format_for_version(Version::TwoA)),
-            Err(BcryptError::Truncation(_)) => {
-                let text = "etcdserver: bcrypt: password length exceeds 72 bytes";
-                Err(ServeError::other(Code::InvalidArgument, text))
-            }
-            Err(_) => Err(ServeError::other(Code::Internal, "etcdserver: the password could not be hashed")),
+        if password.len() > PASSWORD_BYTES_MAX {
+            let text = "etcdserver: bcrypt: password length exceeds 72 bytes";
+            return Err(ServeError::other(Code::InvalidArgument, text));
         }
+        let cost = self.cost;
+        let failed = |_| ServeError::other(Code::Internal, "etcdserver: the password could not be hashed");
+        let parts = self.work(move || bcrypt::hash_with_result(password, cost)).await?.map_err(failed)?;
+        Ok(parts.format_for_version(Version::TwoA))
     }
 
     /// Whether this is the password that was hashed.
