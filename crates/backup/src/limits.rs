@@ -39,6 +39,10 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 pub const COPY_ATTEMPTS: u32 = 3;
 /// Silence after which one attempt counts as lost.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The slowest line that is waited for, per call: 16 calls at once get through a line of 2 Mbit/s.
+pub const SLOWEST_BYTES_PER_SEC: u64 = 16 << 10;
+/// The slowest copy within a store that is waited for.
+pub const SLOWEST_SERVER_COPY_BYTES_PER_SEC: u64 = 4 << 20;
 /// Time to open a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls at once, unless the configuration says otherwise: enough to hide the latency of a remote store.

@@ -3,8 +3,10 @@
 //! Knows how a person calls; what is done is done by the crates below.
 
 mod memory;
+mod mirror;
 mod notify;
 mod open_files;
+mod progress;
 mod run;
 mod screen;
 mod serve;
@@ -23,6 +25,7 @@ Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
   eyrie serve      start a member with etcd's flags, ETCD_* variables or --config-file
   eyrie ctl        talk to a member, exactly as etcdctl does     (eyrie ctl put foo bar)
   eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
+  eyrie mirror     make one bucket or folder equal to another   (eyrie mirror /data s3://backup/data)
   eyrie version    what this is
 
 Called etcd, etcdctl or etcdutl (by a link of that name), it is that program.
@@ -50,6 +53,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "serve" => serve::run(&format!("{program} serve"), args),
         "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, utl),
         "utl" => utl(args),
+        "mirror" => mirror::run(program, args),
         "version" | "--version" | "-version" => {
             screen::out(&version::text());
             0
@@ -59,7 +63,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
             0
         }
         other => {
-            let near = serve::flags::nearest_of(other, ["up", "serve", "ctl", "utl", "version"].into_iter());
+            let near = serve::flags::nearest_of(other, ["up", "serve", "ctl", "utl", "mirror", "version"].into_iter());
             let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
             eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");
             2

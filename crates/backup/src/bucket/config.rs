@@ -20,8 +20,8 @@ use crate::limits;
 /// url: s3://backups/milvus
 /// endpoint: https://minio.example:9000
 /// region: us-east-1
-/// access-key: {file: /etc/eyrie/access-key}
-/// secret-key: {env: MINIO_SECRET_KEY}
+/// access-key: !file /etc/eyrie/access-key
+/// secret-key: !env MINIO_SECRET_KEY
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -207,6 +207,18 @@ mod tests {
         assert!(serde_yaml_ng::from_str::<BucketConfig>("url: s3://b\nbuket: x\n").is_err());
         let back = serde_yaml_ng::to_string(&config).unwrap();
         assert_eq!(serde_yaml_ng::from_str::<BucketConfig>(&back).unwrap(), config);
+    }
+
+    #[test]
+    fn the_documents_example_reads_and_shows_the_defaults() {
+        let page = include_str!("../../../../docs/buckets.md");
+        let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+        let config: BucketConfig = serde_yaml_ng::from_str(example).unwrap();
+        let plain = BucketConfig::new(config.url.clone());
+        assert_eq!(
+            (config.retry, config.parallel, config.timeout_secs),
+            (plain.retry, plain.parallel, plain.timeout_secs)
+        );
     }
 
     #[test]

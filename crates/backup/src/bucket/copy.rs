@@ -1,12 +1,14 @@
 //! Copies from one bucket to another: by the store itself where it can, else streamed; compared afterwards.
 
+use std::time::Duration;
+
 use futures::TryStreamExt;
 use sha2::Digest;
 
 use super::body::{ByteRange, CopySource, Stat};
 use super::error::{Action, Fault, Kind};
 use super::{Bucket, BucketError, Result, Sha256};
-use crate::limits::COPY_ATTEMPTS;
+use crate::limits::{COPY_ATTEMPTS, SLOWEST_SERVER_COPY_BYTES_PER_SEC};
 
 /// How a copy is compared with its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,8 @@ impl Bucket {
         let body = &self.shared.body;
         let copy = || body.copy(CopySource { body: &*source.shared.body, key: &from_key, stat: &stat }, &to_key);
         // A store may take long over a large object: silence is no sign of loss as early as for other calls.
-        if !self.attempts_within(self.shared.timeout * 10, Action::Copy, to, copy).await? {
+        let patience = self.shared.timeout * 10 + Duration::from_secs(stat.len / SLOWEST_SERVER_COPY_BYTES_PER_SEC);
+        if !self.attempts_within(patience, Action::Copy, to, copy).await? {
             return Ok(None);
         }
         Ok(Some((stat.len, self.compared(to, stat.len).await?)))

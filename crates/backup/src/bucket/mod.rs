@@ -185,6 +185,11 @@ impl Bucket {
         Self { shared: Arc::new(shared), prefix: self.prefix.clone() }
     }
 
+    /// How long one attempt that sends so many bytes may take: slow lines must get through.
+    fn patience(&self, bytes: usize) -> Duration {
+        self.shared.timeout + Duration::from_secs(bytes as u64 / limits::SLOWEST_BYTES_PER_SEC)
+    }
+
     /// How many calls at once this bucket should get.
     pub fn parallel(&self) -> usize {
         self.shared.parallel

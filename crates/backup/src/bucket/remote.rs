@@ -181,8 +181,8 @@ fn client(config: &BucketConfig) -> Result<reqwest::Client, String> {
     // The first one stays; whoever else installs the same loses nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
+        // No timeout of reads here: it would count the time of an upload, too. `Bucket` limits each call by its size.
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(Duration::from_secs(config.timeout_secs))
         .pool_max_idle_per_host(config.parallel);
     if let Some(path) = &config.ca_file {
         let pem = std::fs::read(path).map_err(|error| format!("can't read `ca-file` {}: {error}", path.display()))?;

@@ -36,7 +36,7 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Where a secret is found. In YAML `{file: /path}` or `{env: NAME}`; a secret itself can't stand in a configuration.
+/// Where a secret is found. In YAML `!file /path` or `!env NAME`; a secret itself can't stand in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
@@ -100,8 +100,7 @@ mod tests {
         assert!(SecretSource::File(file.path().into()).resolve().unwrap_err().contains("empty"));
         let unset = SecretSource::Env("EYRIE_NO_SUCH_SECRET".into()).resolve().unwrap_err();
         assert!(unset.contains("EYRIE_NO_SUCH_SECRET"), "{unset}");
-        let yaml: SecretSource =
-            serde_yaml_ng::from_str("!env X").or_else(|_| serde_yaml_ng::from_str("env: X")).unwrap();
+        let yaml: SecretSource = serde_yaml_ng::from_str("!env X").unwrap();
         assert_eq!(yaml, SecretSource::Env("X".into()));
     }
 }

@@ -1,5 +1,7 @@
 //! Writing: whole objects, objects that must be new, and streams.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt};
 use sha2::Digest;
@@ -9,7 +11,7 @@ use super::error::{Action, BucketError, Fault, Kind};
 use super::key::Key;
 use super::retry::{Budget, within};
 use super::{Bucket, Result, Sha256};
-use crate::limits::{CREATE_BYTES_MAX, PART_BYTES, PARTS_MAX};
+use crate::limits::{CREATE_BYTES_MAX, PART_BYTES, PARTS_AT_ONCE, PARTS_MAX};
 
 /// The name of the object that shows whether a store's writes can be conditional; it stays, so that no right to delete is
 /// needed.
@@ -43,7 +45,8 @@ impl Bucket {
     pub async fn put(&self, key: &str, bytes: impl Into<Bytes>) -> Result<()> {
         let (full, bytes) = (self.key(key, Action::Write)?, bytes.into());
         self.pay(bytes.len()).await;
-        self.attempts(Action::Write, key, || self.shared.body.put(&full, bytes.clone())).await
+        let put = || self.shared.body.put(&full, bytes.clone());
+        self.attempts_within(self.patience(bytes.len()), Action::Write, key, put).await
     }
 
     /// Writes a whole object unless its name is taken: of many writers exactly one gets [`Created::New`].
@@ -64,7 +67,8 @@ impl Bucket {
         self.pay(bytes.len()).await;
         let mut budget = Budget::new(self.shared.retry);
         loop {
-            if self.attempts(Action::Create, key, || self.shared.body.create(&full, bytes.clone())).await? {
+            let create = || self.shared.body.create(&full, bytes.clone());
+            if self.attempts_within(self.patience(bytes.len()), Action::Create, key, create).await? {
                 return Ok(Created::New);
             }
             match self.holds(key, &bytes).await {
@@ -213,6 +217,7 @@ impl<'a> StreamWriter<'a> {
     /// Sends what is gathered; the first part begins the object.
     async fn send_part(&mut self) -> Result<()> {
         let part = self.gathered.split().freeze();
+        let patience = self.patience();
         self.bucket.pay(part.len()).await;
         let sent = async {
             if self.parts.is_none() {
@@ -220,7 +225,7 @@ impl<'a> StreamWriter<'a> {
                 self.parts = Some(retried(self.bucket, || body.write(key, self.part_len)).await?);
             }
             match &mut self.parts {
-                Some(parts) => within(self.bucket.shared.timeout * 4, parts.push(part)).await,
+                Some(parts) => within(patience, parts.push(part)).await,
                 None => Ok(()),
             }
         };
@@ -243,12 +248,18 @@ impl<'a> StreamWriter<'a> {
         if !self.gathered.is_empty() {
             self.send_part().await?;
         }
+        let patience = self.patience();
         if let Some(parts) = &mut self.parts
-            && let Err(fault) = within(self.bucket.shared.timeout * 4, parts.finish()).await
+            && let Err(fault) = within(patience, parts.finish()).await
         {
             return Err(self.fail(fault).await);
         }
         Ok(written)
+    }
+
+    /// A call may wait for all parts that are on their way, each of which has its own retries.
+    fn patience(&self) -> Duration {
+        self.bucket.patience(self.part_len * (PARTS_AT_ONCE + 1)) * 2
     }
 
     fn wrong_length(&self, than: &str) -> Fault {

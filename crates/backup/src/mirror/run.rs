@@ -248,7 +248,9 @@ impl Run<'_> {
             }
             Err(error) if error.is_not_found() && error.place == source.to_string() => Done::Vanished,
             Err(error) => {
-                if matches!(error.kind, Kind::Expired | Kind::Full | Kind::Denied) {
+                // One object of the source may be closed to us alone; a target that is closed is so for all.
+                let at_target = error.place == self.target.to_string();
+                if matches!(error.kind, Kind::Expired | Kind::Full) || (error.kind == Kind::Denied && at_target) {
                     self.stop.store(true, Ordering::Relaxed);
                 }
                 Done::Failed(failure(&step.key, &error))
