@@ -203,7 +203,7 @@ mod tests {
         let mut stream = link.stream(Hello::default());
         assert!(stream.next().await.unwrap().hello.is_some());
         link.established();
-        let said = (1..).take_while(|n| link.push(1 << 20, What::Ping(*n))).count();
+        let said = (1..).take_while(|n| link.push((1 << 20) - PART_OVERHEAD, What::Ping(*n))).count();
         assert_eq!(said, PEER_QUEUE_BYTES_MAX >> 20, "then it is full");
         let mut heard = vec![];
         while heard.len() < said {
