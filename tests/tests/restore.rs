@@ -145,7 +145,11 @@ fn killed_restore(dir: &Path, saved: &Path, facts: &Facts, nth: u64) -> Result<A
     let setup = Setup::new(&ours, dir)?;
     let restore = ["snapshot", "restore", text(saved)?, "--data-dir", text(&setup.data)?];
     let killed = faulty(&ours, "kill", nth, dir, &restore)?;
-    ensure!(!killed.status.success(), "not killed");
+    if killed.status.success() {
+        // Threads of a restore wait for each other now and then, so one run makes a call or two fewer than another.
+        served(&setup, facts)?;
+        return Ok(After::Whole);
+    }
     let nothing = names(&setup.data).iter().all(|name| ["LOCK", "eyrie.tmp"].contains(&name.as_str()));
     if nothing {
         utl_ok(&ours, &restore)?;

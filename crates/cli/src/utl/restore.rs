@@ -47,21 +47,8 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
 
     let snapshot =
         SnapshotFile::open_unproven(Path::new(file), parsed.truth("skip-hash-check")).map_err(Failure::error)?;
-    zap::line("info", PLACE, "Trimming membership information from the backend...", &[]);
     let (cluster, member) = (bootstrap.cluster, bootstrap.me);
-    for added in &bootstrap.members {
-        zap::line(
-            "info",
-            PLACE,
-            "added member",
-            &[
-                ("cluster-id", json!(format!("{:x}", cluster.0))),
-                ("local-member-id", json!("0")),
-                ("added-peer-id", json!(format!("{:x}", added.id.0))),
-                ("added-peer-peer-urls", json!(added.peer_urls)),
-            ],
-        );
-    }
+    let added: Vec<_> = bootstrap.members.iter().map(|m| (m.id, m.peer_urls.clone())).collect();
     let target = RestoreTarget {
         data_dir: Path::new(&data_dir),
         wal_dir: wal_dir.as_deref(),
@@ -70,6 +57,21 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
         bump_revision,
     };
     let restored = restore_unproven(snapshot, target).map_err(Failure::error)?;
+    // Said only now: the file was proven while the tables were built, and of a refused one nothing is told as done.
+    zap::line("info", PLACE, "Trimming membership information from the backend...", &[]);
+    for (id, peer_urls) in added {
+        zap::line(
+            "info",
+            PLACE,
+            "added member",
+            &[
+                ("cluster-id", json!(format!("{:x}", cluster.0))),
+                ("local-member-id", json!("0")),
+                ("added-peer-id", json!(format!("{:x}", id.0))),
+                ("added-peer-peer-urls", json!(peer_urls)),
+            ],
+        );
+    }
     if restored.auth_enabled {
         zap::line("warn", PLACE, AUTH_WARNING, &[]);
     }
