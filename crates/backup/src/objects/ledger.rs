@@ -47,6 +47,8 @@ struct Open {
     state: State,
     /// It was given up before, and is looked for once more.
     given: bool,
+    /// It was not found, and nothing needed it then.
+    passed_over: bool,
     /// How often it was not found.
     misses: u32,
 }
@@ -112,7 +114,7 @@ pub struct NewHole {
 /// What becomes of an object that was not found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Look again later: the news that it is not needed any more may be on its way.
+    /// Look again after a pause, by [`Ledger::failed`]: the news that it is not needed any more may be on its way.
     Again,
     /// Nothing needs it.
     NotNeeded,
@@ -175,11 +177,12 @@ impl Ledger {
     pub fn follow(&mut self, revised: &Revised) {
         let revision = Revision(revised.revision.0);
         self.now = revision;
-        let mut added = Vec::new();
+        let (mut added, mut needed) = (Vec::new(), Vec::new());
         for event in &revised.events {
             for (at, references) in self.milvus.iter_mut().enumerate() {
                 let change = apply(references, event);
                 added.extend(change.added.into_iter().map(|object| (at, object.name)));
+                needed.extend(change.needed.into_iter().map(|object| object.path));
                 for name in change.removed {
                     let path = name.path(references.objects_at());
                     let to = Revision(revision.0 - 1);
@@ -198,6 +201,20 @@ impl Ledger {
             if let Some(object) = self.milvus[at].get(&name) {
                 self.want(at, object.name, object.need, object.path, revision);
             }
+        }
+        for path in needed {
+            self.need(path, revision);
+        }
+    }
+
+    /// Its segment or index came after it: what was not found and passed over before is looked for again.
+    fn need(&mut self, path: String, since: Revision) {
+        let Some(open) = self.open.get_mut(&path) else { return };
+        open.was_needed = true;
+        if std::mem::replace(&mut open.passed_over, false) {
+            (open.state, open.since, open.misses, open.given) = (State::Waiting, since, 0, false);
+            self.queue.insert((since, path));
+            *self.holding.entry(since).or_default() += 1;
         }
     }
 
@@ -219,7 +236,10 @@ impl Ledger {
         self.queue.insert((since, path.clone()));
         *self.holding.entry(since).or_default() += 1;
         let state = State::Waiting;
-        self.open.insert(path, Open { name, milvus, since, until: None, was_needed, state, given: false, misses: 0 });
+        self.open.insert(
+            path,
+            Open { name, milvus, since, until: None, was_needed, state, given: false, passed_over: false, misses: 0 },
+        );
     }
 
     /// The next objects to copy, at most `max`; each is handed out once until its outcome is told.
@@ -302,7 +322,6 @@ impl Ledger {
         }
         open.misses += 1;
         if open.misses < MISSES_BELIEVED {
-            self.failed(path);
             return Verdict::Again;
         }
         let need = self.milvus[open.milvus].need(&open.name);
@@ -312,7 +331,12 @@ impl Ledger {
         let gone = "the object was gone before it could be copied";
         let (to, cause) = match (need, until) {
             (Some(Need::Required), _) => (None, format!("{gone}, and the metadata still needs it")),
-            _ if !was_needed => return Verdict::NotNeeded,
+            _ if !was_needed => {
+                if let Some(open) = self.open.get_mut(path) {
+                    open.passed_over = true;
+                }
+                return Verdict::NotNeeded;
+            }
             (None, Some(until)) => (Some(until.max(from)), format!("{gone}; later revisions do not name it")),
             _ => (Some(now), format!("{gone}; by now the metadata does not need it any more")),
         };
