@@ -1,0 +1,230 @@
+//! A real etcd with the keys of a recorded Milvus, a bucket with its objects, and backups of both.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use eyrie_api::pb::kv_client::KvClient;
+use eyrie_api::pb::{CompactionRequest, DeleteRangeRequest, PutRequest};
+use eyrie_archive::{Ask, At, Catalog, Scope, Sha256};
+use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl};
+use eyrie_backup::catalog::{self, OpenOptions};
+use eyrie_backup::config::{Config, SourceSection, TailSection};
+use eyrie_backup::objects::read_index;
+use eyrie_backup::seal::Recipients;
+use eyrie_backup::source::Source;
+use eyrie_backup::tail::run::{Done, Until};
+use eyrie_backup::take::{Backup, BackupError, MilvusBucket};
+use eyrie_backup::tell::Tell;
+use eyrie_milvus::ObjectRoot;
+use tonic::transport::Channel;
+
+/// Upstream etcd, killed when dropped.
+pub(crate) struct Etcd {
+    child: Child,
+    pub(crate) endpoint: String,
+    pub(crate) kv: KvClient<Channel>,
+    _dir: tempfile::TempDir,
+}
+
+impl Etcd {
+    pub(crate) async fn start() -> Self {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/etcd/etcd");
+        assert!(program.is_file(), "upstream etcd is missing: run `cargo run -p eyrie-tests --bin fetch-peers` once");
+        let dir = tempfile::tempdir().unwrap();
+        let (client, peer) = (free_port(), free_port());
+        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let child = Command::new(program)
+            .args(["--unsafe-no-fsync", "--log-level", "error", "--data-dir"])
+            .arg(dir.path())
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let endpoint = tonic::transport::Endpoint::from_shared(client.clone()).unwrap();
+        let mut tries = 0;
+        let channel = loop {
+            match endpoint.connect().await {
+                Ok(channel) => break channel,
+                Err(error) => assert!(tries < 300, "etcd does not start: {error}"),
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let mut etcd = Self { child, endpoint: client, kv: KvClient::new(channel), _dir: dir };
+        // it listens before it has a leader
+        while etcd.kv.put(PutRequest { key: "ready".into(), ..PutRequest::default() }).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        etcd
+    }
+
+    pub(crate) async fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> i64 {
+        let (key, value) = (key.as_ref().to_vec().into(), value.as_ref().to_vec().into());
+        let put = self.kv.put(PutRequest { key, value, ..PutRequest::default() }).await.unwrap();
+        put.into_inner().header.unwrap().revision
+    }
+
+    pub(crate) async fn delete(&mut self, key: impl AsRef<[u8]>) -> i64 {
+        let key = key.as_ref().to_vec().into();
+        let deleted = self.kv.delete_range(DeleteRangeRequest { key, ..DeleteRangeRequest::default() }).await.unwrap();
+        deleted.into_inner().header.unwrap().revision
+    }
+
+    pub(crate) async fn compact(&mut self, revision: i64) {
+        self.kv.compact(CompactionRequest { revision, physical: true }).await.unwrap();
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Keys and objects of one flushed segment, out of what a real Milvus 2.3 was seen to write.
+pub(crate) struct Segment {
+    pub(crate) keys: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) objects: Vec<(String, u64)>,
+}
+
+impl Segment {
+    pub(crate) fn recorded() -> Self {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../milvus/tests/golden/v2_3.txt"].iter().collect();
+        let text = std::fs::read_to_string(path).unwrap();
+        let (keys, objects) = text.split_once("\nobjects\n").unwrap();
+        // the first segment that is flushed (field 6 is 4), so that its objects are needed
+        let segment = keys
+            .lines()
+            .filter_map(|line| line.split_once("/datacoord-meta/s/")?.1.split_once(' '))
+            .find(|(_, value)| value.contains(r"0\x048"))
+            .and_then(|(path, _)| path.rsplit('/').next())
+            .unwrap()
+            .to_owned();
+        let wanted = |key: &str| {
+            key.contains(&segment) && key.contains("datacoord-meta") && !key.ends_with("/0") && !key.ends_with("/1")
+        };
+        let keys = keys
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(key, _)| wanted(key))
+            .map(|(key, value)| (unescape(key), unescape(value)))
+            .collect();
+        let objects = objects
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .filter(|(path, _)| path.contains(&segment))
+            .map(|(path, len)| (path.to_owned(), len.parse().unwrap()))
+            .collect();
+        Self { keys, objects }
+    }
+
+    pub(crate) async fn store(&self, bucket: &Bucket) {
+        for (path, len) in &self.objects {
+            let bytes: Vec<u8> = (0..*len).map(|at| (at * 31 + path.len() as u64) as u8).collect();
+            bucket.put(path, bytes).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn write(&self, etcd: &mut Etcd) -> i64 {
+        let mut revision = 0;
+        for (key, value) in &self.keys {
+            revision = etcd.put(key, value).await;
+        }
+        revision
+    }
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match (first, after) {
+            (b'\\', [b'\\', after @ ..]) => {
+                out.push(b'\\');
+                rest = after;
+            }
+            (b'\\', [b'x', a, b, after @ ..]) => {
+                out.push(u8::from_str_radix(std::str::from_utf8(&[*a, *b]).unwrap(), 16).unwrap());
+                rest = after;
+            }
+            _ => out.push(*first),
+        }
+    }
+    out
+}
+
+/// A backup of `etcd`, and of the objects in `milvus`, into `archive`.
+pub(crate) async fn backup(etcd: &Etcd, milvus: Option<&Bucket>, archive: &Bucket) -> Backup {
+    let config = Config {
+        source: SourceSection { endpoints: vec![etcd.endpoint.clone()], ..SourceSection::default() },
+        milvus: None,
+        archive: BucketConfig::new(BucketUrl::parse("memory:").unwrap()),
+        recipients: Vec::new(),
+        tail: TailSection { segment_age_ms: 200, ..TailSection::default() },
+    };
+    let milvus = milvus.map(|bucket| MilvusBucket {
+        bucket: bucket.clone(),
+        objects_at: ObjectRoot::folder("/var/lib/milvus/data"),
+        root: None,
+        parallel: 4,
+    });
+    Backup {
+        source: Source::connect(&config.source().unwrap()).await.unwrap(),
+        archive: archive.clone(),
+        milvus,
+        seal_to: Recipients::nobody(),
+        config,
+        tell: Tell::nobody(),
+    }
+}
+
+pub(crate) async fn take(backup: &Backup) -> Result<Done, BackupError> {
+    let options = OpenOptions::default();
+    let run = backup.run(Until::CaughtUp, &options, std::future::pending());
+    tokio::time::timeout(Duration::from_secs(60), run).await.expect("a take ends")
+}
+
+/// Everything that the archive names is there, byte for byte; returns what it says.
+pub(crate) async fn must_be_whole(archive: &Bucket) -> Catalog {
+    let catalog = catalog::read(archive, None).await.unwrap().whole().unwrap();
+    let mut named: Vec<eyrie_archive::record::Stored> = Vec::new();
+    for line in catalog.timelines() {
+        named.extend(line.fulls.values().map(|full| full.taken.stored.clone()));
+        named.extend(line.tail.values().map(|piece| piece.segment.stored.clone()));
+    }
+    named.extend(catalog.pieces().map(|(_, piece)| piece.stored.clone()));
+    let index = read_index(archive, &catalog).await.unwrap();
+    named.extend(index.entries().map(|entry| entry.stored.clone()));
+    for stored in named {
+        let bytes = archive.read(stored.path.as_str()).await.unwrap();
+        assert_eq!(bytes.len() as u64, stored.len, "{}", stored.path);
+        assert_eq!(Sha256::of(&bytes), stored.sha256, "{}", stored.path);
+    }
+    catalog
+}
+
+/// The newest revision is recoverable with all its objects, and these are as many as expected.
+pub(crate) async fn must_be_recoverable(archive: &Bucket, revision: i64, objects: usize) {
+    let catalog = must_be_whole(archive).await;
+    let at = At::Revision(eyrie_archive::Revision(revision));
+    let target = catalog.resolve(Ask { at, timeline: None, scope: Scope::Everything });
+    assert!(
+        target.is_ok(),
+        "revision {revision}: {:?}\n{:#?}",
+        target.err().map(|why| why.to_string()),
+        catalog.spans()
+    );
+    assert_eq!(read_index(archive, &catalog).await.unwrap().len(), objects);
+}
