@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn what_cannot_be_right_is_named() {
         let why = |text: &str| Config::parse(text).unwrap_err();
-        assert!(why("source: {endpoints: []}\narchive: {url: memory:}").contains("source.endpoints"));
-        assert!(why("source: {endpoints: [a]}\narchive: {url: memory:}\nrecipient: x").contains("recipient"));
-        assert!(why("source: {endpoints: [a], user: root}\narchive: {url: memory:}").contains("source.password"));
-        let secret = why("source: {endpoints: [a], user: root, password: hunter2}\narchive: {url: memory:}");
+        assert!(why("source: {endpoints: []}\narchive: {url: 'memory:'}").contains("source.endpoints"));
+        assert!(why("source: {endpoints: [a]}\narchive: {url: 'memory:'}\nrecipient: x").contains("recipient"));
+        assert!(why("source: {endpoints: [a], user: root}\narchive: {url: 'memory:'}").contains("source.password"));
+        let secret = why("source: {endpoints: [a], user: root, password: hunter2}\narchive: {url: 'memory:'}");
         assert!(!secret.contains("hunter2"), "{secret}");
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::SECRET_BYTES_MAX;
 
@@ -37,13 +38,30 @@ impl fmt::Display for Secret {
 }
 
 /// Where a secret is found. In YAML `!file /path` or `!env NAME`; a secret itself can't stand in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
     /// The text of a file, without white space around it.
     File(PathBuf),
     /// An environment variable.
     Env(String),
+}
+
+impl<'de> Deserialize<'de> for SecretSource {
+    /// An error of the parser would quote what stands there, which may be the secret itself: it is replaced.
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Tagged {
+            File(PathBuf),
+            Env(String),
+        }
+        match Tagged::deserialize(from) {
+            Ok(Tagged::File(path)) => Ok(Self::File(path)),
+            Ok(Tagged::Env(name)) => Ok(Self::Env(name)),
+            Err(_) => Err(D::Error::custom("a secret can't stand here; say where it is: `!file /path` or `!env NAME`")),
+        }
+    }
 }
 
 impl SecretSource {
@@ -102,5 +120,7 @@ mod tests {
         assert!(unset.contains("EYRIE_NO_SUCH_SECRET"), "{unset}");
         let yaml: SecretSource = serde_yaml_ng::from_str("!env X").unwrap();
         assert_eq!(yaml, SecretSource::Env("X".into()));
+        let why = serde_yaml_ng::from_str::<SecretSource>("hunter2").unwrap_err().to_string();
+        assert!(why.contains("!file") && !why.contains("hunter2"), "{why}");
     }
 }
