@@ -2,6 +2,7 @@
 //!
 //! Knows how a person calls; what is done is done by the crates below.
 
+mod backup;
 mod memory;
 mod mirror;
 mod notify;
@@ -25,6 +26,7 @@ Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
   eyrie serve      start a member with etcd's flags, ETCD_* variables or --config-file
   eyrie ctl        talk to a member, exactly as etcdctl does     (eyrie ctl put foo bar)
   eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
+  eyrie backup     keep a whole Milvus recoverable in a bucket   (eyrie backup take --config eyrie.yaml)
   eyrie mirror     make one bucket or folder equal to another   (eyrie mirror /data s3://backup/data)
   eyrie version    what this is
 
@@ -53,6 +55,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "serve" => serve::run(&format!("{program} serve"), args),
         "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, utl),
         "utl" => utl(args),
+        "backup" => backup::run(args),
         "mirror" => mirror::run(program, args),
         "version" | "--version" | "-version" => {
             screen::out(&version::text());
@@ -63,7 +66,8 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
             0
         }
         other => {
-            let near = serve::flags::nearest_of(other, ["up", "serve", "ctl", "utl", "mirror", "version"].into_iter());
+            let commands = ["up", "serve", "ctl", "utl", "backup", "mirror", "version"];
+            let near = serve::flags::nearest_of(other, commands.into_iter());
             let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
             eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");
             2
