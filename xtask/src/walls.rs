@@ -190,6 +190,7 @@ const WALLS: &[Wall] = &[
         may_use: &[
             "anyhow",
             "clap",
+            "eyrie-api",
             "eyrie-archive",
             "eyrie-backup",
             "eyrie-ctl",
@@ -206,6 +207,7 @@ const WALLS: &[Wall] = &[
             "signal-hook",
             "strsim",
             "tokio",
+            "x509-parser",
         ],
         tools: &["tempfile"],
         must_never_know: "the hands build the real parts and must never know a business rule",

@@ -3,6 +3,7 @@
 //! Knows how a person calls; what is done is done by the crates below.
 
 mod backup;
+mod doctor;
 mod memory;
 mod mirror;
 mod notify;
@@ -28,6 +29,7 @@ Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
   eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
   eyrie backup     keep a whole Milvus recoverable in a bucket   (eyrie backup take --config eyrie.yaml)
   eyrie mirror     make one bucket or folder equal to another   (eyrie mirror /data s3://backup/data)
+  eyrie doctor     what is wrong with a cluster, Eyrie's or etcd's, and what to type
   eyrie version    what this is
 
 Called etcd, etcdctl or etcdutl (by a link of that name), it is that program.
@@ -57,6 +59,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "utl" => utl(args),
         "backup" => backup::run(args),
         "mirror" => mirror::run(program, args),
+        "doctor" => doctor::run(args),
         "version" | "--version" | "-version" => {
             screen::out(&version::text());
             0
@@ -66,7 +69,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
             0
         }
         other => {
-            let commands = ["up", "serve", "ctl", "utl", "backup", "mirror", "version"];
+            let commands = ["up", "serve", "ctl", "utl", "backup", "mirror", "doctor", "version"];
             let near = serve::flags::nearest_of(other, commands.into_iter());
             let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
             eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");

@@ -92,18 +92,18 @@ async fn channel(address: &Address, config: &Config) -> Result<Channel, String> 
             let stream = tokio::time::timeout(limit, stream(&address, tls))
                 .await
                 .unwrap_or_else(|_| Err(dial_text(&address, "i/o timeout")));
-            stream.map(TokioIo::new).map_err(std::io::Error::other)
+            stream.map(|(stream, _)| TokioIo::new(stream)).map_err(std::io::Error::other)
         }
     });
     endpoint.connect_with_connector(connector).await.map_err(|error| deepest(&error).to_string())
 }
 
 /// Bytes both ways.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Opens a socket, and shakes hands when it is to be encrypted.
-async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, String> {
+/// Opens a socket, and shakes hands when it is to be encrypted; with the certificate that the server showed.
+pub(super) async fn stream(address: &Address, tls: Option<Tls>) -> Result<(Box<dyn Stream>, Option<Vec<u8>>), String> {
     let (host, plain): (&str, Box<dyn Stream>) = if address.is_unix() {
         let stream = UnixStream::connect(address.dialled()).await.map_err(|error| refusal(address, &error))?;
         ("localhost", Box::new(stream))
@@ -113,8 +113,10 @@ async fn stream(address: &Address, tls: Option<Tls>) -> Result<Box<dyn Stream>, 
         stream.set_nodelay(true).map_err(|error| refusal(address, &error))?;
         (host, Box::new(stream))
     };
-    let Some(tls) = tls else { return Ok(plain) };
-    Ok(Box::new(tls.connect(host, plain).await?))
+    let Some(tls) = tls else { return Ok((plain, None)) };
+    let stream = tls.connect(host, plain).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|shown| shown.to_vec());
+    Ok((Box::new(stream), shown))
 }
 
 fn dial_text(address: &Address, why: &str) -> String {

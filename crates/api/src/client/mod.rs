@@ -7,6 +7,7 @@ mod address;
 mod connect;
 mod failure;
 mod login;
+mod page;
 mod session;
 mod tls;
 
@@ -22,6 +23,7 @@ use tonic::{Code, Request, Response, Status};
 
 pub use address::Address;
 pub use failure::{CallError, os_error};
+pub use page::{Page, page};
 pub use session::Session;
 pub use tls::{Tls, TlsFiles};
 

@@ -77,6 +77,13 @@ impl Tls {
         Ok(Tls { config: Arc::new(config), wanted })
     }
 
+    /// The same for whoever wants pages and not gRPC: nothing is said about protocols.
+    pub(super) fn for_pages(&self) -> Tls {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.clear();
+        Tls { config: Arc::new(config), wanted: self.wanted }
+    }
+
     /// Shakes hands over a stream to `host`, whose certificate must be good for that name or address.
     ///
     /// # Errors
