@@ -38,6 +38,8 @@ pub(super) fn defragment(shared: &Shared) -> Result<(), TableFault> {
     shared.check()?;
     let temporary = temporary_of(&shared.path);
     check_room(shared)?;
+    // What is dropped but not yet committed would be copied, and leave its holes in the copy: right after a compaction, most of it.
+    shared.flush()?;
     let first = shared.on_writer(|writer| {
         writer.drop_log = Some(Vec::new());
         writer.base()
