@@ -194,7 +194,7 @@ fn eyrie(args: &[&str]) -> Result<String> {
 }
 
 fn live_keys(store: &eyrie_tests::store::Store) -> Result<u64> {
-    let out = store.etcdctl(&["get", "", "--from-key", "--count-only", "--write-out", "json"])?;
+    let out = store.etcdctl(&["get", "", "--from-key", "--keys-only", "--write-out", "json"])?;
     serde_json::from_slice::<Value>(&out.stdout)?["count"].as_u64().context("a count")
 }
 
