@@ -15,5 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Apart: the JSON gateway and the statistics of client calls know only what clients may call.
     let peer = protox::compile(["peer.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(peer)?;
+    let milvus = protox::compile(["milvus.proto"], ["proto"])?;
+    tonic_prost_build::configure().generate_default_stubs(true).btree_map(".").compile_fds(milvus)?;
     Ok(())
 }

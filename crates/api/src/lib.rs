@@ -1,4 +1,4 @@
-//! The wire: etcd v3 messages, stubs for both sides, and a thin client.
+//! The wire: etcd v3 messages, stubs for both sides, and a thin client; Milvus's messages, with stubs to call it.
 //!
 //! Knows shapes and connections only, never what a request means.
 
@@ -38,6 +38,10 @@ package!(
 package!(
     /// What members say to each other.
     peer, "eyrie.peer.v1"
+);
+package!(
+    /// What a logical backup asks of Milvus.
+    milvus, "milvus.proto.milvus"
 );
 package!(
     /// The standard health service.

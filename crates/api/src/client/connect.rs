@@ -67,6 +67,15 @@ async fn first(config: &Config, trouble: &mut Option<String>) -> Option<Channel>
     None
 }
 
+/// Connects to one endpoint of any gRPC service, and knows nothing of what is said there. The channel dials it again by
+/// itself when the connection is lost; nobody logs in.
+///
+/// # Errors
+/// Why the endpoint could not be reached, or could not be believed.
+pub async fn dial(address: &Address, config: &Config) -> Result<Channel, String> {
+    channel(address, config).await
+}
+
 /// Connects to one endpoint. The channel dials it again by itself when the connection is lost.
 async fn channel(address: &Address, config: &Config) -> Result<Channel, String> {
     // A scheme decides; without one the flags do.

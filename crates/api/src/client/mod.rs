@@ -22,6 +22,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 pub use address::Address;
+pub use connect::dial;
 pub use failure::{CallError, os_error};
 pub use page::{Page, page};
 pub use session::Session;

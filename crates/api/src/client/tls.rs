@@ -27,6 +27,8 @@ pub struct Tls {
     config: Arc<ClientConfig>,
     /// Whether addresses without a scheme use it too.
     pub(super) wanted: bool,
+    /// The name that the server's certificate must be good for, if it is not the address that is dialled.
+    expected: Option<String>,
 }
 
 /// Files and switches, as etcdctl's flags name them. Empty paths are files that were not given.
@@ -74,14 +76,21 @@ impl Tls {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let wanted = !(cacert.is_empty() && cert.is_empty() && *insecure_transport);
-        Ok(Tls { config: Arc::new(config), wanted })
+        Ok(Tls { config: Arc::new(config), wanted, expected: None })
+    }
+
+    /// The same; the server's certificate must be good for this name, whatever address is dialled.
+    #[must_use]
+    pub fn expecting(mut self, name: &str) -> Tls {
+        self.expected = Some(name.to_owned());
+        self
     }
 
     /// The same for whoever wants pages and not gRPC: nothing is said about protocols.
     pub(super) fn for_pages(&self) -> Tls {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols.clear();
-        Tls { config: Arc::new(config), wanted: self.wanted }
+        Tls { config: Arc::new(config), wanted: self.wanted, expected: self.expected.clone() }
     }
 
     /// Shakes hands over a stream to `host`, whose certificate must be good for that name or address.
@@ -92,6 +101,7 @@ impl Tls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let host = self.expected.as_deref().unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("{host} is no name for a certificate"))?;
         let shaken = TlsConnector::from(self.config.clone()).connect(name, stream).await;
         shaken.map_err(|error| format!("authentication handshake failed: {}", handshake_text(&error)))
