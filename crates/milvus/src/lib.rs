@@ -9,8 +9,11 @@
 //!                        Transform  (what a restore changes) ◀───┘
 //! ```
 //!
+//! `logical` is the format of milvus-backup, `binlog` what is in a log.
+//!
 //! Values in, values out: no network, no clock, and nothing here deletes anything.
 
+pub mod binlog;
 pub mod catalog;
 pub mod coherence;
 pub mod description;
@@ -18,6 +21,7 @@ pub mod ids;
 pub mod key;
 pub mod layout;
 mod limits;
+pub mod logical;
 pub mod object;
 pub mod queue;
 pub mod references;

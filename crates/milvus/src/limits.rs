@@ -11,3 +11,16 @@ pub(crate) const WIRE_DEPTH_MAX: usize = 8;
 
 /// How many findings of one kind a report names, the rest is counted: a report is read by a person.
 pub(crate) const FINDINGS_NAMED_MAX: usize = 100;
+
+/// Longest name of a logical backup: what milvus-backup takes.
+pub(crate) const BACKUP_NAME_LEN_MAX: usize = 128;
+
+/// How many breaches of the format are named: enough to see what kind of writer it was.
+pub(crate) const BREACHES_NAMED_MAX: usize = 100;
+
+/// Deepest nesting in a Parquet file's description: the real ones need six.
+pub(crate) const THRIFT_DEPTH_MAX: usize = 32;
+
+/// Parts of one description. A log of one column has about a hundred for each group of rows; a list that claims billions
+/// must not fill the memory.
+pub(crate) const THRIFT_ITEMS_MAX: usize = 1 << 20;

@@ -1,0 +1,79 @@
+//! Our own list of what a backup holds: lengths, checksums, and what is missing. Milvus-backup ignores it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this list.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// What a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// Who wrote it.
+    pub tool: String,
+    /// When it was finished, milliseconds since 1970.
+    pub finished_at_ms: u64,
+    /// Collections that were wanted and are not inside, or not wholly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedCollection>,
+    /// The meta files, by name.
+    pub meta: BTreeMap<String, Object>,
+    /// Every other object, by its key below the backup's folder.
+    pub objects: BTreeMap<String, Object>,
+}
+
+/// A collection that is not inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedCollection {
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub why: String,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Bytes.
+    pub len: u64,
+    /// SHA-256 in hex; missing where the store copied by itself and nobody read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The store's mark of the content; instead of a SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// The backup whose folder holds it, if it is not this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+}
+
+impl Manifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// It is none, or of a newer program.
+    pub fn read(bytes: &[u8]) -> Result<Manifest, String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if version.version != MANIFEST_VERSION {
+            return Err(format!(
+                "version {} is from a newer program; this one reads {MANIFEST_VERSION}",
+                version.version
+            ));
+        }
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
