@@ -136,6 +136,7 @@ const WALLS: &[Wall] = &[
         may_use: &[
             "age",
             "axum",
+            "base64",
             "bytes",
             "chrono",
             "croner",
@@ -195,6 +196,7 @@ const WALLS: &[Wall] = &[
             "eyrie-backup",
             "eyrie-ctl",
             "eyrie-disk",
+            "eyrie-milvus",
             "eyrie-server",
             "eyrie-state",
             "indicatif",

@@ -9,6 +9,7 @@ pub mod config;
 pub mod history;
 pub mod inside;
 pub mod limits;
+pub mod logical;
 pub mod mirror;
 pub mod objects;
 pub mod pack;

@@ -134,3 +134,40 @@ pub const TICK: Duration = Duration::from_millis(100);
 pub const COPY_FAILURES_MAX: u32 = 16;
 /// Pause before a scheduled full that failed is tried again.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+// Logical backups.
+
+/// Time for one answer of Milvus: a flush or a new collection takes seconds on a busy cluster.
+pub const MILVUS_CALL_LIMIT: Duration = Duration::from_secs(60);
+/// Time to reach Milvus.
+pub const MILVUS_DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// Attempts of a call that only reads, or may be repeated.
+pub const MILVUS_READ_ATTEMPTS: u32 = 6;
+/// First pause before a call is sent again; doubled each time.
+pub const MILVUS_PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause before a call is sent again.
+pub const MILVUS_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long calls that Milvus limits are tried again: its default is one flush of a collection in ten seconds.
+pub const MILVUS_RATE_PATIENCE: Duration = Duration::from_secs(600);
+/// Largest answer of Milvus: the segments of a large collection, about 60 bytes each.
+pub const MILVUS_ANSWER_LEN_MAX: usize = 256 << 20;
+/// How long a flush may take until all that was written is in the bucket.
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(1800);
+/// Pause between two looks at something that Milvus works on.
+pub const MILVUS_POLL: Duration = Duration::from_millis(250);
+/// How often a collection's segments are asked for anew when compaction took some away meanwhile.
+pub const SEGMENT_ATTEMPTS: u32 = 10;
+/// How long one import may go without any progress.
+pub const IMPORT_SILENCE_MAX: Duration = Duration::from_secs(1800);
+/// Imports of one collection that wait at Milvus at once: it works on a few at a time and refuses beyond 65536.
+pub const IMPORTS_WAITING: usize = 32;
+/// How long an index build or a load after a restore is waited for without progress.
+pub const LOAD_SILENCE_MAX: Duration = Duration::from_secs(600);
+/// For how long Milvus's garbage collection is held off; renewed at a third of it.
+pub const GC_PAUSE: Duration = Duration::from_secs(900);
+/// Largest meta file or manifest of a logical backup: 100,000 segments of 20 fields take about 300 MB.
+pub const META_LEN_MAX: u64 = 2 << 30;
+/// Largest log that is read to count its rows: Milvus closes logs at 16 MB, compaction writes up to 64 MB.
+pub const LOG_LEN_MAX: u64 = 1 << 30;
+/// How often a run that creates a backup says that it lives; after three times that it counts as gone.
+pub const WORKING_EVERY: Duration = Duration::from_secs(20);

@@ -130,6 +130,10 @@ pub(crate) trait Body: Send + Sync + 'static {
     fn write<'a>(&'a self, key: &'a Key, part: usize) -> BoxFuture<'a, Result<Box<dyn Parts>, Fault>>;
     /// Lists what begins with `prefix`, which ends in `/` or is empty. Order is the store's.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, Result<Listed, Fault>>, Fault>>;
+    /// The folders right below `prefix`, which ends in `/` or is empty; `None`: this store can only list everything.
+    fn folders<'a>(&'a self, _prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<String>>, Fault>> {
+        Box::pin(async { Ok(None) })
+    }
     /// Deletes an object; one that is not there is a success.
     fn delete<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<(), Fault>>;
     /// Copies within the store; `false` means that this store can't do it from there.

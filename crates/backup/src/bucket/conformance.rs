@@ -90,6 +90,12 @@ async fn listings_have_all_below_a_prefix(bucket: &Bucket) {
     let all: Vec<_> = bucket.list("").try_collect().await.unwrap();
     assert!(keys.iter().all(|key| all.iter().any(|entry| entry.key == *key)));
     assert!(all.iter().all(|entry| !entry.key.contains(".eyrie-")), "{all:?}");
+    let below = bucket.below("folders").unwrap();
+    for key in ["b/1", "a/deep/2", "a/deep/3", "no-folder"] {
+        below.put(key, "x").await.unwrap();
+    }
+    assert_eq!(below.folders().await.unwrap(), ["a", "b"]);
+    assert!(bucket.below("nothing-here").unwrap().folders().await.unwrap().is_empty());
 }
 
 async fn streams_of_every_length(bucket: &Bucket) {

@@ -305,6 +305,17 @@ impl Body for FaultBody {
         .boxed()
     }
 
+    fn folders<'a>(&'a self, prefix: &'a str) -> Answer<'a, Option<Vec<String>>> {
+        async move {
+            let mishap = self.faults.meet(Action::List, prefix);
+            before(mishap).await?;
+            let folders = self.inner.folders(prefix).await?;
+            after(mishap)?;
+            Ok(folders)
+        }
+        .boxed()
+    }
+
     fn delete<'a>(&'a self, key: &'a Key) -> Answer<'a, ()> {
         async move {
             let mishap = self.faults.meet(Action::Delete, key.as_str());

@@ -233,6 +233,27 @@ impl Bucket {
             .boxed()
     }
 
+    /// The names of the folders right below this bucket's own prefix, sorted. Of a store that can't ask for folders alone,
+    /// everything is listed.
+    ///
+    /// # Errors
+    /// All that a store can say.
+    pub async fn folders(&self) -> Result<Vec<String>> {
+        let asked = || self.shared.body.folders(&self.prefix);
+        let folders: std::collections::BTreeSet<String> = match self.attempts(Action::List, "", asked).await? {
+            Some(folders) => folders.into_iter().filter(|name| key::oddity(name).is_none()).collect(),
+            None => {
+                let mut folders = std::collections::BTreeSet::new();
+                let mut listed = self.list("");
+                while let Some(entry) = listed.try_next().await? {
+                    folders.extend(entry.key.split_once('/').map(|(folder, _)| folder.to_owned()));
+                }
+                folders
+            }
+        };
+        Ok(folders.into_iter().collect())
+    }
+
     /// Lists as [`Bucket::list`] does, and names what is left alone: links, devices, names that can't be kept elsewhere.
     pub fn list_all(&self, prefix: &str) -> BoxStream<'static, Result<Listed>> {
         let bucket = self.clone();

@@ -130,7 +130,7 @@ fn gcs(config: &BucketConfig, bucket: &str) -> Result<Built, String> {
         // The library takes it in base64 or by its path; a file is what people have.
         builder = match account {
             super::SecretSource::File(path) => builder.credential_path(&path.to_string_lossy()),
-            super::SecretSource::Env(_) => builder.credential(account.resolve()?.reveal()),
+            _ => builder.credential(account.resolve()?.reveal()),
         };
     }
     other("gs", config, bucket, Operator::new(builder))
@@ -274,6 +274,22 @@ impl Body for Remote {
                 Err(error) => Some(Err(fault(&error))),
             });
             Ok(listed.boxed())
+        }
+        .boxed()
+    }
+
+    fn folders<'a>(&'a self, prefix: &'a str) -> Answer<'a, Option<Vec<String>>> {
+        async move {
+            let folder = if prefix.is_empty() { "/" } else { prefix };
+            let mut lister =
+                self.again.lister_options(folder, ListOptions::default()).await.map_err(|error| fault(&error))?;
+            let mut folders = Vec::new();
+            while let Some(entry) = lister.next().await {
+                let entry = entry.map_err(|error| fault(&error))?;
+                let name = entry.path().strip_prefix(prefix).and_then(|rest| rest.strip_suffix('/'));
+                folders.extend(name.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned));
+            }
+            Ok(Some(folders))
         }
         .boxed()
     }

@@ -45,6 +45,9 @@ pub enum SecretSource {
     File(PathBuf),
     /// An environment variable.
     Env(String),
+    /// The secret itself, as another program's configuration holds it; it is never read from ours, and never written.
+    #[serde(skip)]
+    Given(Secret),
 }
 
 impl<'de> Deserialize<'de> for SecretSource {
@@ -80,6 +83,7 @@ impl SecretSource {
             }
             Self::Env(name) => std::env::var(name)
                 .map_err(|_| format!("the environment variable {name}, which should hold a secret, is not set"))?,
+            Self::Given(secret) => secret.reveal().to_owned(),
         };
         let text = text.trim();
         if text.is_empty() {
@@ -94,6 +98,7 @@ impl fmt::Display for SecretSource {
         match self {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Env(name) => write!(f, "variable {name}"),
+            Self::Given(_) => f.write_str("the configuration"),
         }
     }
 }

@@ -1,0 +1,365 @@
+//! The place of all backups: which there are, in what state, and the way in and out.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use eyrie_milvus::logical::levels::{self, BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
+use eyrie_milvus::logical::meta::BackupInfo;
+use eyrie_milvus::logical::{BackupName, Manifest, assemble, read_full};
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+
+use super::config::{Settings, StorageSettings};
+use super::failure::{Failure, Kind, Result};
+use super::news::Tell;
+use crate::bucket::Bucket;
+use crate::chance;
+use crate::history::TimeMs;
+use crate::limits::{META_LEN_MAX, WORKING_EVERY};
+
+/// Where backups lie.
+#[derive(Debug, Clone)]
+pub struct Store {
+    bucket: Bucket,
+    settings: StorageSettings,
+}
+
+/// A backup of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub name: BackupName,
+    /// Whether it counts.
+    pub state: State,
+    /// What its shortest meta file says; none where there is no such file.
+    pub brief: Option<BackupInfo>,
+}
+
+/// Whether a backup counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It is finished.
+    Whole,
+    /// It is finished, without these collections.
+    Partial(Vec<String>),
+    /// It is being written.
+    Running(String),
+    /// It was not finished: the same `create` goes on, `delete` takes it away.
+    Incomplete,
+    /// Its meta can't be read.
+    Damaged(String),
+}
+
+impl State {
+    /// One word for machines.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Whole => "complete",
+            State::Partial(_) => "partial",
+            State::Running(_) => "running",
+            State::Incomplete => "incomplete",
+            State::Damaged(_) => "damaged",
+        }
+    }
+}
+
+/// A backup that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backup {
+    /// The tree.
+    pub info: BackupInfo,
+    /// Ours, where this program wrote it.
+    pub manifest: Option<Manifest>,
+}
+
+/// Who is at work on a backup, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Working {
+    writer: String,
+    began_ms: u64,
+    beat_ms: u64,
+}
+
+impl Store {
+    /// Opens the place; nothing is read yet.
+    ///
+    /// # Errors
+    /// The settings can't be right.
+    pub fn open(settings: &Settings) -> Result<Store> {
+        Ok(Store { bucket: settings.backup.open()?, settings: settings.backup.clone() })
+    }
+
+    /// The place in any bucket, from the backups' root on.
+    pub fn over(bucket: Bucket, settings: StorageSettings) -> Store {
+        Store { bucket, settings }
+    }
+
+    /// The bucket, from the backups' root on.
+    pub fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// How it is reached.
+    pub fn settings(&self) -> &StorageSettings {
+        &self.settings
+    }
+
+    /// What lies in one backup's folder.
+    pub(super) fn folder(&self, name: &BackupName) -> Result<Bucket> {
+        Ok(self.bucket.below(name.as_str())?)
+    }
+
+    /// All backups, by name, and what is left of unfinished ones.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let folders = match self.bucket.folders().await {
+            Ok(folders) => folders,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let names = folders.iter().filter_map(|name| BackupName::parse(name).ok());
+        let looked = futures::stream::iter(names).map(|name| self.look(name)).buffered(self.bucket.parallel());
+        Ok(looked.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+    }
+
+    /// One name; nothing if there is nothing of a backup.
+    async fn look(&self, name: BackupName) -> Result<Option<Listed>> {
+        let brief = match self.read_meta(&name, BACKUP).await? {
+            Some(bytes) => levels::read_backup(&bytes),
+            None => {
+                let folders = self.folder(&name)?.folders().await?;
+                if !folders.iter().any(|folder| matches!(folder.as_str(), "meta" | "binlogs" | "bundle" | "eyrie")) {
+                    return Ok(None);
+                }
+                let state = match self.worker(&name).await? {
+                    Some(working) if working.lives() => State::Running(working.writer),
+                    _ => State::Incomplete,
+                };
+                return Ok(Some(Listed { name, state, brief: None }));
+            }
+        };
+        let (state, brief) = match (brief, self.manifest(&name).await) {
+            (Err(error), _) => (State::Damaged(error.to_string()), None),
+            (Ok(brief), Err(failure)) if failure.kind == Kind::Damaged => (State::Damaged(failure.line()), Some(brief)),
+            (Ok(_), Err(failure)) => return Err(failure),
+            (Ok(brief), Ok(Some(manifest))) if !manifest.failed.is_empty() => {
+                let failed = manifest.failed.iter().map(|failed| format!("{}.{}", failed.database, failed.name));
+                (State::Partial(failed.collect()), Some(brief))
+            }
+            (Ok(brief), Ok(_)) => (State::Whole, Some(brief)),
+        };
+        Ok(Some(Listed { name, state, brief }))
+    }
+
+    /// Whether a finished backup has this name.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn exists(&self, name: &BackupName) -> Result<bool> {
+        Ok(self.bucket.stat(&name.meta(BACKUP)).await?.is_some())
+    }
+
+    /// Reads a finished backup.
+    ///
+    /// # Errors
+    /// There is none of this name, it was not finished, or its meta is damaged.
+    pub async fn read(&self, name: &BackupName) -> Result<Backup> {
+        let Some(backup) = self.read_meta(name, BACKUP).await? else {
+            let listed = self.look(name.clone()).await?;
+            return Err(match listed.map(|listed| listed.state) {
+                None => Failure::new(
+                    Kind::NotFound,
+                    format!("there is no backup {name} in {}", self.bucket),
+                    "list shows which there are; check backup.storage (v1: minio.backupBucketName, minio.backupRootPath)",
+                ),
+                Some(State::Running(writer)) => Failure::new(
+                    Kind::Exists,
+                    format!("the backup {name} is being written by {writer}"),
+                    "wait until it is finished",
+                ),
+                Some(_) => Failure::new(
+                    Kind::Damaged,
+                    format!("the backup {name} was not finished: meta/{BACKUP} is missing"),
+                    format!("create -n {name} goes on where it ended; delete -n {name} takes it away"),
+                ),
+            });
+        };
+        let info = match self.read_meta(name, FULL).await? {
+            Some(full) => read_full(&full)?,
+            // Releases before 0.2 wrote the levels alone.
+            None => {
+                let mut levels = Vec::new();
+                for file in [COLLECTION, PARTITION, SEGMENT] {
+                    let missing = || {
+                        let what = format!("the backup {name} has neither meta/{FULL} nor meta/{file}");
+                        Failure::new(Kind::Damaged, what, "take the file from another copy of this backup")
+                    };
+                    levels.push(self.read_meta(name, file).await?.ok_or_else(missing)?);
+                }
+                assemble(&backup, &levels[0], &levels[1], &levels[2])?
+            }
+        };
+        Ok(Backup { info, manifest: self.manifest(name).await? })
+    }
+
+    /// What deleting a backup would remove: in that order, what makes it a backup first.
+    ///
+    /// # Errors
+    /// It is not there, or being written.
+    pub async fn plan_delete(&self, name: &BackupName) -> Result<Vec<String>> {
+        match self.look(name.clone()).await?.map(|listed| listed.state) {
+            None => {
+                let what = format!("there is no backup {name} in {}", self.bucket);
+                return Err(Failure::new(Kind::NotFound, what, "list shows which there are"));
+            }
+            Some(State::Running(writer)) => {
+                let what = format!("the backup {name} is being written by {writer}");
+                return Err(Failure::new(Kind::Exists, what, "wait until it is finished, or end that process"));
+            }
+            Some(_) => {}
+        }
+        let entries: Vec<_> = self.bucket.list(&name.folder()).try_collect().await?;
+        let mut keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
+        let (marker, meta) = (name.meta(BACKUP), name.meta(""));
+        // What is left after a kill must look unfinished, never whole: marker, meta, logs, and the manifest at last.
+        keys.sort_by_key(|key| {
+            let rank = match key {
+                key if *key == marker => 0,
+                key if key.starts_with(&meta) => 1,
+                key if key.starts_with(&name.binlogs()) => 2,
+                _ => 3,
+            };
+            (rank, key.clone())
+        });
+        Ok(keys)
+    }
+
+    /// Deletes what [`Store::plan_delete`] named.
+    ///
+    /// # Errors
+    /// The store failed; what is left is listed as incomplete, and deleting again goes on.
+    pub async fn delete(&self, keys: &[String], tell: &Tell) -> Result<()> {
+        tell.more(keys.len() as u64, 0);
+        let (first, rest) = keys.split_at(keys.len().min(1));
+        for key in first {
+            self.bucket.delete(key).await?;
+            tell.done(1, 0);
+        }
+        let deleted = futures::stream::iter(rest).map(|key| async move {
+            self.bucket.delete(key).await?;
+            tell.done(1, 0);
+            Ok::<_, Failure>(())
+        });
+        deleted.buffered(self.bucket.parallel()).try_collect().await
+    }
+
+    async fn read_meta(&self, name: &BackupName, file: &str) -> Result<Option<bytes::Bytes>> {
+        self.read_some(&name.meta(file)).await
+    }
+
+    async fn manifest(&self, name: &BackupName) -> Result<Option<Manifest>> {
+        let Some(bytes) = self.read_some(&name.manifest()).await? else { return Ok(None) };
+        let wrong = |why: String| {
+            let what = format!("{} can't be read: {why}", name.manifest());
+            Failure::new(Kind::Damaged, what, "without it, lengths alone can be checked; take another backup")
+        };
+        Manifest::read(&bytes).map(Some).map_err(wrong)
+    }
+
+    async fn read_some(&self, key: &str) -> Result<Option<bytes::Bytes>> {
+        match self.bucket.read_max(key, META_LEN_MAX).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn worker(&self, name: &BackupName) -> Result<Option<Working>> {
+        let bytes = self.read_some(&name.working()).await?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Claims a name for this run, unless another run is at work on it.
+    ///
+    /// # Errors
+    /// Another run is, or a finished backup has the name.
+    pub(super) async fn claim(&self, name: &BackupName) -> Result<Claim> {
+        let taken =
+            |what: String| Failure::new(Kind::Exists, what, "give another name with -n, or delete the other first");
+        if self.exists(name).await? {
+            return Err(taken(format!("there is a backup {name} in {} already", self.bucket)));
+        }
+        let before = self.worker(name).await?;
+        if let Some(working) = before.as_ref().filter(|working| working.lives()) {
+            return Err(taken(format!("the backup {name} is being written by {}", working.writer)));
+        }
+        let now = TimeMs::now().0;
+        let working = Working { writer: chance::writer_id().as_str().to_owned(), began_ms: now, beat_ms: now };
+        self.bucket.put(&name.working(), working.bytes()).await?;
+        // Two that began at once both wrote; the one whose word stands goes on.
+        if self.worker(name).await?.map(|found| found.writer) != Some(working.writer.clone()) {
+            return Err(taken(format!("another run began to write the backup {name} at the same moment")));
+        }
+        let writer = working.writer.clone();
+        at_work().insert(writer.clone());
+        let (bucket, key, mut beat) = (self.bucket.clone(), name.working(), working);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WORKING_EVERY).await;
+                beat.beat_ms = TimeMs::now().0;
+                // A beat that is lost is followed by the next; three of them must be lost before anybody takes over.
+                let _ = bucket.put(&key, beat.bytes()).await;
+            }
+        });
+        Ok(Claim { task, writer, resumed: before.is_some() })
+    }
+}
+
+/// The right to write a backup; it is renewed until dropped.
+pub(super) struct Claim {
+    task: tokio::task::JoinHandle<()>,
+    writer: String,
+    /// Whether an earlier run left something.
+    pub(super) resumed: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.task.abort();
+        at_work().remove(&self.writer);
+    }
+}
+
+/// The runs of this very process.
+fn at_work() -> MutexGuard<'static, BTreeSet<String>> {
+    static AT_WORK: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    AT_WORK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Working {
+    /// Whether that run may still be at work.
+    fn lives(&self) -> bool {
+        if let Some((host, pid)) = host_and_pid(&self.writer)
+            && host == chance::host()
+        {
+            return match pid == std::process::id() {
+                true => at_work().contains(&self.writer),
+                false => std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            };
+        }
+        let silent = TimeMs::now().0.saturating_sub(self.beat_ms);
+        u128::from(silent) < (WORKING_EVERY * 3).as_millis()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+fn host_and_pid(writer: &str) -> Option<(&str, u32)> {
+    let mut parts = writer.split(':');
+    let (host, pid, _) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((host, pid.parse().ok()?))
+}

@@ -1,0 +1,123 @@
+//! `verify`: whether a backup is what was written.
+
+use std::collections::BTreeMap;
+
+use eyrie_milvus::logical::manifest::Object;
+use eyrie_milvus::logical::{BackupName, Grouping, layout};
+use futures::{StreamExt, TryStreamExt};
+use sha2::Digest;
+
+use super::create::hex;
+use super::failure::{Failure, Kind, Result};
+use super::news::Tell;
+use super::store::Store;
+use crate::bucket::Bucket;
+use crate::limits::META_LEN_MAX;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Objects whose content was compared by its hash.
+    pub hashed: u64,
+    /// What is wrong, a sentence each.
+    pub faults: Vec<String>,
+    /// Whether there are no checksums at all, since another program wrote the backup.
+    pub lengths_only: bool,
+}
+
+/// Compares every object with what the backup says about it: length and, where it was recorded and `read` is wanted, hash.
+///
+/// # Errors
+/// There is no such backup, or the store fails. What is wrong with the backup is no error but in the answer.
+pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -> Result<Verified> {
+    let backup = match store.read(name).await {
+        Err(failure) if failure.kind == Kind::Damaged => {
+            return Ok(Verified { faults: vec![failure.line()], ..Verified::default() });
+        }
+        other => other?,
+    };
+    let folder = store.folder(name)?;
+    let entries: Vec<_> = folder.list("").try_collect().await?;
+    let there: BTreeMap<String, u64> = entries.into_iter().map(|entry| (entry.key, entry.stat.len)).collect();
+    let mut found = Verified { lengths_only: backup.manifest.is_none(), ..Verified::default() };
+
+    // Every log that the meta names, by the meta's own lengths; whoever wrote it.
+    let mut named = BTreeMap::new();
+    for collection in &backup.info.collection_backups {
+        let grouping = Grouping::of(collection);
+        named.extend(collection.segments().flat_map(|segment| layout::logs(segment, grouping)));
+    }
+    for (key, len) in &named {
+        found.objects += 1;
+        match there.get(key) {
+            None => found.faults.push(format!("{key} is missing")),
+            Some(is) if *len != 0 && is != len => found.faults.push(format!("{key} has {is} bytes instead of {len}")),
+            Some(is) => found.bytes += is,
+        }
+    }
+    let Some(manifest) = &backup.manifest else { return Ok(found) };
+    for failed in &manifest.failed {
+        found.faults.push(format!("{}.{} is not in the backup: {}", failed.database, failed.name, failed.why));
+    }
+    for (file, object) in &manifest.meta {
+        let key = format!("meta/{file}");
+        found.objects += 1;
+        let bytes = match folder.read_max(&key, META_LEN_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => {
+                found.faults.push(format!("{key} is missing"));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        found.hashed += 1;
+        if Some(hex(&sha2::Sha256::digest(&bytes))) != object.sha256 {
+            found.faults.push(format!("{key} is not what was written"));
+        }
+    }
+    found.faults.extend(
+        manifest
+            .objects
+            .keys()
+            .filter(|key| !named.contains_key(*key))
+            .map(|key| format!("{key} was written, and the meta files do not name it")),
+    );
+    found.faults.extend(
+        named
+            .keys()
+            .filter(|key| !manifest.objects.contains_key(*key))
+            .map(|key| format!("{key} is named by the meta files, and was never written")),
+    );
+    if read {
+        tell.more(manifest.objects.len() as u64, manifest.objects.values().map(|object| object.len).sum());
+        let hashes = futures::stream::iter(&manifest.objects).map(|(key, object)| {
+            let folder = &folder;
+            async move {
+                let fault = content(folder, key, object).await?;
+                tell.done(1, object.len);
+                Ok::<_, Failure>((object.sha256.is_some(), fault))
+            }
+        });
+        let hashes: Vec<(bool, Option<String>)> = hashes.buffered(folder.parallel()).try_collect().await?;
+        for (hashed, fault) in hashes {
+            found.hashed += u64::from(hashed);
+            found.faults.extend(fault);
+        }
+    }
+    Ok(found)
+}
+
+/// What is wrong with the content of an object; one that is missing was named before.
+async fn content(folder: &Bucket, key: &str, object: &Object) -> Result<Option<String>> {
+    let Some(stat) = folder.stat(key).await? else { return Ok(None) };
+    if let Some(wanted) = &object.sha256 {
+        let (_, sha256) = folder.sha256(key).await?;
+        return Ok((hex(&sha256) != *wanted).then(|| format!("{key} is not what was written")));
+    }
+    let same = object.etag.is_none() || stat.etag.is_none() || object.etag == stat.etag;
+    Ok((!same).then(|| format!("{key} was written anew since (another ETag)")))
+}

@@ -1,0 +1,350 @@
+//! A Milvus that is small and exact: collections in memory, logs in a bucket, imports that count what they find.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use eyrie_api::milvus as pb;
+use eyrie_api::milvus::milvus_service_server::{MilvusService, MilvusServiceServer};
+use eyrie_backup::bucket::Bucket;
+use eyrie_milvus::binlog;
+use futures::TryStreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// A handle on it; clones are the same Milvus.
+#[derive(Clone)]
+pub(crate) struct Aviary {
+    bucket: Bucket,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    next: i64,
+    collections: BTreeMap<String, Collection>,
+    imports: BTreeMap<i64, Result<i64, String>>,
+    /// Calls that still succeed; after them, Milvus is gone.
+    calls_left: Option<usize>,
+    calls: usize,
+    /// Whether imports find nothing, and are completed nevertheless.
+    blind: bool,
+    /// Collections that can't be flushed.
+    stuck: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct Collection {
+    id: i64,
+    schema: pb::CollectionSchema,
+    partitions: Vec<(String, i64)>,
+    segments: Vec<pb::PersistentSegmentInfo>,
+    rows: i64,
+}
+
+impl Aviary {
+    /// Starts it on a free port; its logs lie in `bucket`.
+    pub(crate) async fn start(bucket: &Bucket) -> (Aviary, u16) {
+        let aviary = Aviary { bucket: bucket.clone(), state: Arc::default() };
+        aviary.state.lock().unwrap().next = 1000;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let service = MilvusServiceServer::new(aviary.clone());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpListenerStream::new(listener)),
+        );
+        (aviary, port)
+    }
+
+    /// Makes a collection with segments of so many rows, each with two logs a field and, if any, deletes.
+    pub(crate) async fn add(&self, name: &str, segments: &[(u64, u64)]) {
+        let schema = pb::CollectionSchema {
+            name: name.into(),
+            fields: vec![field(100, "id", 5, true), field(101, "vector", 101, false)],
+            ..pb::CollectionSchema::default()
+        };
+        let (id, partition) = (self.id(), self.id());
+        let mut infos = Vec::new();
+        for (rows, deletes) in segments {
+            let segment = self.id();
+            for field in [0, 1, 100, 101] {
+                for (log, rows) in [(1, rows / 2), (2, rows - rows / 2)] {
+                    let key = format!("insert_log/{id}/{partition}/{segment}/{field}/{}", field * 10 + log);
+                    self.bucket.put(&key, log_of(1, rows)).await.unwrap();
+                }
+            }
+            if *deletes > 0 {
+                let key = format!("delta_log/{id}/{partition}/{segment}/7");
+                self.bucket.put(&key, log_of(2, *deletes)).await.unwrap();
+            }
+            infos.push(pb::PersistentSegmentInfo {
+                segment_id: segment,
+                collection_id: id,
+                partition_id: partition,
+                num_rows: *rows as i64,
+                state: 4,
+                ..pb::PersistentSegmentInfo::default()
+            });
+        }
+        let rows = segments.iter().map(|(rows, _)| *rows as i64).sum();
+        let partitions = vec![("_default".to_owned(), partition)];
+        let collection = Collection { id, schema, partitions, segments: infos, rows };
+        self.state.lock().unwrap().collections.insert(name.into(), collection);
+    }
+
+    /// Names and rows of all collections.
+    pub(crate) fn rows(&self) -> BTreeMap<String, i64> {
+        let state = self.state.lock().unwrap();
+        state.collections.iter().map(|(name, collection)| (name.clone(), collection.rows)).collect()
+    }
+
+    /// Forgets a collection.
+    pub(crate) fn drop_collection_now(&self, name: &str) {
+        self.state.lock().unwrap().collections.remove(name);
+    }
+
+    /// After so many more calls Milvus is gone; none: it is there for good.
+    pub(crate) fn dies_after(&self, calls: Option<usize>) {
+        self.state.lock().unwrap().calls_left = calls;
+    }
+
+    /// Calls so far.
+    pub(crate) fn calls(&self) -> usize {
+        self.state.lock().unwrap().calls
+    }
+
+    /// From now on imports find nothing.
+    pub(crate) fn goes_blind(&self, blind: bool) {
+        self.state.lock().unwrap().blind = blind;
+    }
+
+    /// This collection can't be flushed.
+    pub(crate) fn sticks(&self, name: &str) {
+        self.state.lock().unwrap().stuck.push(name.into());
+    }
+
+    /// One log of a segment gets a twin that Milvus does not count.
+    pub(crate) async fn leave_an_uncounted_log(&self, name: &str) {
+        let segment = self.state.lock().unwrap().collections[name].segments[0];
+        let path = format!("{}/{}/{}", segment.collection_id, segment.partition_id, segment.segment_id);
+        for field in [0, 1, 100, 101] {
+            self.bucket.put(&format!("insert_log/{path}/{field}/99"), log_of(1, 3)).await.unwrap();
+        }
+    }
+
+    fn id(&self) -> i64 {
+        let mut state = self.state.lock().unwrap();
+        state.next += 1;
+        state.next
+    }
+
+    /// Counts a call; an error once Milvus is gone.
+    fn meet(&self) -> Result<(), Status> {
+        let mut state = self.state.lock().unwrap();
+        state.calls += 1;
+        match &mut state.calls_left {
+            Some(0) => Err(Status::internal("the process is gone")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Collection, pb::Status> {
+        let found = self.state.lock().unwrap().collections.get(name).cloned();
+        found.ok_or_else(|| pb::Status { error_code: 4, code: 100, reason: "collection not found".into(), ..ok() })
+    }
+
+    /// Rows that an import of these folders brings.
+    async fn import_now(&self, files: &[String]) -> Result<i64, String> {
+        if self.state.lock().unwrap().blind {
+            return Ok(0);
+        }
+        let mut rows = 0;
+        for (folder, sign) in files.iter().zip([1, -1]).filter(|(folder, _)| !folder.is_empty()) {
+            let folder = if sign == 1 { format!("{folder}1/") } else { folder.clone() };
+            let entries: Vec<_> = self.bucket.list(&folder).try_collect().await.map_err(|e| e.to_string())?;
+            for entry in entries {
+                let bytes = self.bucket.read(&entry.key).await.map_err(|e| e.to_string())?;
+                let log = binlog::Log::read(&bytes).map_err(|e| e.to_string())?;
+                rows += sign * log.rows().map_err(|e| e.to_string())? as i64;
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn field(id: i64, name: &str, data_type: i32, key: bool) -> pb::FieldSchema {
+    let type_params = match data_type {
+        101 => vec![pb::KeyValuePair { key: "dim".into(), value: "4".into() }],
+        _ => Vec::new(),
+    };
+    let is_primary_key = key;
+    pb::FieldSchema { field_id: id, name: name.into(), data_type, is_primary_key, type_params, ..Default::default() }
+}
+
+/// A log with a Parquet file that says how many rows it has.
+pub(crate) fn log_of(kind: u8, rows: u64) -> Bytes {
+    let mut number = Vec::new();
+    let mut zigzag = rows << 1;
+    while zigzag >= 0x80 {
+        number.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    number.push(zigzag as u8);
+    // version, rows, one group of rows with as many
+    let description =
+        [&[0x15, 0x02, 0x26][..], &number[..], &[0x19, 0x1c, 0x36][..], &number[..], &[0x00, 0x00][..]].concat();
+    let length = (description.len() as u32).to_le_bytes();
+    let parquet = [b"PAR1", &[0x55; 20][..], &description[..], &length[..], b"PAR1"].concat();
+    let event = |kind: u8, body: &[u8]| {
+        let len = (17 + body.len()) as u32;
+        [&[0; 8][..], &[kind][..], &len.to_le_bytes()[..], &[0; 4][..], body].concat()
+    };
+    let descriptor = event(0, &[0; 52 + 8 + 4]);
+    let rows = event(kind, &[&[0; 16][..], &parquet[..]].concat());
+    Bytes::from([&[0xbc, 0xfa, 0xff, 0x00][..], &descriptor[..], &rows[..]].concat())
+}
+
+fn ok() -> pb::Status {
+    pb::Status::default()
+}
+
+macro_rules! found {
+    ($self:ident, $name:expr, $answer:ident) => {
+        match $self.find($name) {
+            Ok(collection) => collection,
+            Err(status) => return Ok(Response::new(pb::$answer { status: Some(status), ..Default::default() })),
+        }
+    };
+}
+
+#[tonic::async_trait]
+impl MilvusService for Aviary {
+    async fn get_version(&self, _: Request<pb::GetVersionRequest>) -> Answer<pb::GetVersionResponse> {
+        self.meet()?;
+        Ok(Response::new(pb::GetVersionResponse { status: Some(ok()), version: "v2.3.5".into() }))
+    }
+
+    async fn list_databases(&self, _: Request<pb::ListDatabasesRequest>) -> Answer<pb::ListDatabasesResponse> {
+        self.meet()?;
+        Ok(Response::new(pb::ListDatabasesResponse { status: Some(ok()), db_names: vec!["default".into()] }))
+    }
+
+    async fn show_collections(&self, _: Request<pb::ShowCollectionsRequest>) -> Answer<pb::ShowCollectionsResponse> {
+        self.meet()?;
+        let collection_names = self.state.lock().unwrap().collections.keys().cloned().collect();
+        Ok(Response::new(pb::ShowCollectionsResponse { collection_names, ..Default::default() }))
+    }
+
+    async fn describe_collection(
+        &self,
+        request: Request<pb::DescribeCollectionRequest>,
+    ) -> Answer<pb::DescribeCollectionResponse> {
+        self.meet()?;
+        let collection = found!(self, &request.get_ref().collection_name, DescribeCollectionResponse);
+        let (collection_id, schema) = (collection.id, Some(collection.schema));
+        Ok(Response::new(pb::DescribeCollectionResponse { collection_id, schema, shards_num: 1, ..Default::default() }))
+    }
+
+    async fn describe_index(&self, _: Request<pb::DescribeIndexRequest>) -> Answer<pb::DescribeIndexResponse> {
+        self.meet()?;
+        let status = pb::Status { error_code: 25, code: 700, reason: "index not found".into(), ..ok() };
+        Ok(Response::new(pb::DescribeIndexResponse { status: Some(status), ..Default::default() }))
+    }
+
+    async fn get_load_state(&self, _: Request<pb::GetLoadStateRequest>) -> Answer<pb::GetLoadStateResponse> {
+        self.meet()?;
+        Ok(Response::new(pb::GetLoadStateResponse { status: Some(ok()), state: 1 }))
+    }
+
+    async fn show_partitions(&self, request: Request<pb::ShowPartitionsRequest>) -> Answer<pb::ShowPartitionsResponse> {
+        self.meet()?;
+        let collection = found!(self, &request.get_ref().collection_name, ShowPartitionsResponse);
+        let (partition_names, partition_ids) = collection.partitions.into_iter().unzip();
+        Ok(Response::new(pb::ShowPartitionsResponse { status: Some(ok()), partition_names, partition_ids }))
+    }
+
+    async fn flush(&self, request: Request<pb::FlushRequest>) -> Answer<pb::FlushResponse> {
+        self.meet()?;
+        let stuck = request.get_ref().collection_names.iter().any(|n| self.state.lock().unwrap().stuck.contains(n));
+        let status = if stuck { pb::Status { error_code: 1, code: 5, reason: "stuck".into(), ..ok() } } else { ok() };
+        Ok(Response::new(pb::FlushResponse { status: Some(status), ..Default::default() }))
+    }
+
+    async fn get_flush_state(&self, _: Request<pb::GetFlushStateRequest>) -> Answer<pb::GetFlushStateResponse> {
+        self.meet()?;
+        Ok(Response::new(pb::GetFlushStateResponse { status: Some(ok()), flushed: true }))
+    }
+
+    async fn get_persistent_segment_info(
+        &self,
+        request: Request<pb::GetPersistentSegmentInfoRequest>,
+    ) -> Answer<pb::GetPersistentSegmentInfoResponse> {
+        self.meet()?;
+        let collection = found!(self, &request.get_ref().collection_name, GetPersistentSegmentInfoResponse);
+        let infos = collection.segments;
+        Ok(Response::new(pb::GetPersistentSegmentInfoResponse { status: Some(ok()), infos }))
+    }
+
+    async fn create_collection(&self, request: Request<pb::CreateCollectionRequest>) -> Answer<pb::Status> {
+        self.meet()?;
+        let request = request.into_inner();
+        let schema = <pb::CollectionSchema as prost::Message>::decode(&*request.schema).unwrap();
+        let partitions = vec![("_default".to_owned(), self.id())];
+        let collection = Collection { id: self.id(), schema, partitions, ..Collection::default() };
+        self.state.lock().unwrap().collections.insert(request.collection_name, collection);
+        Ok(Response::new(ok()))
+    }
+
+    async fn drop_collection(&self, request: Request<pb::DropCollectionRequest>) -> Answer<pb::Status> {
+        self.meet()?;
+        self.drop_collection_now(&request.get_ref().collection_name);
+        Ok(Response::new(ok()))
+    }
+
+    async fn get_collection_statistics(
+        &self,
+        request: Request<pb::GetCollectionStatisticsRequest>,
+    ) -> Answer<pb::GetCollectionStatisticsResponse> {
+        self.meet()?;
+        let collection = found!(self, &request.get_ref().collection_name, GetCollectionStatisticsResponse);
+        let stats = vec![pb::KeyValuePair { key: "row_count".into(), value: collection.rows.to_string() }];
+        Ok(Response::new(pb::GetCollectionStatisticsResponse { status: Some(ok()), stats }))
+    }
+
+    async fn import(&self, request: Request<pb::ImportRequest>) -> Answer<pb::ImportResponse> {
+        self.meet()?;
+        let request = request.into_inner();
+        let imported = self.import_now(&request.files).await;
+        let task = self.id();
+        let mut state = self.state.lock().unwrap();
+        if let (Ok(rows), Some(collection)) = (&imported, state.collections.get_mut(&request.collection_name)) {
+            collection.rows += rows;
+        }
+        state.imports.insert(task, imported);
+        Ok(Response::new(pb::ImportResponse { status: Some(ok()), tasks: vec![task] }))
+    }
+
+    async fn get_import_state(
+        &self,
+        request: Request<pb::GetImportStateRequest>,
+    ) -> Answer<pb::GetImportStateResponse> {
+        self.meet()?;
+        let state = self.state.lock().unwrap();
+        Ok(Response::new(match &state.imports[&request.get_ref().task] {
+            Ok(rows) => pb::GetImportStateResponse { state: 6, row_count: *rows, ..Default::default() },
+            Err(why) => pb::GetImportStateResponse {
+                state: 1,
+                infos: vec![pb::KeyValuePair { key: "failed_reason".into(), value: why.clone() }],
+                ..Default::default()
+            },
+        }))
+    }
+}

@@ -1,0 +1,260 @@
+//! Logical backups against a Milvus that is small and exact: killed at every call to the bucket and to Milvus, a collection that
+//! fails, logs that nobody counts, imports of nothing.
+
+mod aviary;
+
+use aviary::{Aviary, log_of};
+use eyrie_backup::bucket::faults::Faults;
+use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl};
+use eyrie_backup::logical::config::{Given, Settings, read};
+use eyrie_backup::logical::create::{self, Options};
+use eyrie_backup::logical::restore::{self, Action};
+use eyrie_backup::logical::store::{State, Store};
+use eyrie_backup::logical::{Doors, Kind, Milvus, Tell, verify};
+use eyrie_milvus::logical::levels::{BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
+use eyrie_milvus::logical::{BackupName, Filter, Levels, Renames, breaches};
+use futures::TryStreamExt;
+
+struct World {
+    aviary: Aviary,
+    settings: Settings,
+    doors: Doors,
+    faults: Faults,
+}
+
+/// One bucket in memory for Milvus (`files`) and the backups (`backup`), with a hand on what the backup does in it.
+async fn world() -> World {
+    let bucket = Bucket::memory();
+    let (aviary, port) = Aviary::start(&bucket.below("files").unwrap()).await;
+    let given = Given {
+        set: vec!["milvus.address=127.0.0.1".into(), format!("milvus.port={port}"), "backup.pauseGC=false".into()],
+        ..Given::default()
+    };
+    let mut settings = read(&given).unwrap().settings;
+    for side in [&mut settings.storage, &mut settings.backup] {
+        side.config = BucketConfig::new(BucketUrl::parse("memory:").unwrap());
+    }
+    // Imports are told names in the bucket of Milvus, from its root on: here the backups lie below that root.
+    settings.backup.root = "backup".into();
+    let (faulty, faults) = Faults::over(&bucket.below("files/backup").unwrap());
+    let doors = Doors {
+        milvus: Milvus::connect(&settings.milvus).await.unwrap(),
+        storage: bucket.below("files").unwrap(),
+        store: Store::over(faulty, settings.backup.clone()),
+    };
+    World { aviary, settings, doors, faults }
+}
+
+impl World {
+    async fn create(&self, name: &str) -> eyrie_backup::logical::Result<create::Created> {
+        let options = Options { name: Some(BackupName::parse(name).unwrap()), ..Options::default() };
+        create::create(&self.doors, &self.settings, &options, &Tell::nobody()).await
+    }
+
+    async fn restore(
+        &self,
+        name: &str,
+        options: &restore::Options,
+    ) -> eyrie_backup::logical::Result<restore::Restored> {
+        let name = BackupName::parse(name).unwrap();
+        restore::restore(&self.doors, &self.settings, &name, options, &Tell::nobody()).await
+    }
+
+    async fn states(&self) -> Vec<(String, State)> {
+        let listed = self.doors.store.list().await.unwrap();
+        listed.into_iter().map(|one| (one.name.to_string(), one.state)).collect()
+    }
+
+    /// Sound by every byte, readable by a strict reader, and with nothing in its folder that it does not name.
+    async fn assert_sound(&self, name: &str) {
+        let name = BackupName::parse(name).unwrap();
+        let found = verify::verify(&self.doors.store, &name, true, &Tell::nobody()).await.unwrap();
+        assert_eq!(found.faults, Vec::<String>::new());
+        let bucket = self.doors.store.bucket();
+        let file = async |file: &str| bucket.read(&name.meta(file)).await.unwrap().to_vec();
+        let levels = Levels {
+            full: file(FULL).await,
+            collection: file(COLLECTION).await,
+            partition: file(PARTITION).await,
+            segment: file(SEGMENT).await,
+            backup: file(BACKUP).await,
+        };
+        assert_eq!(breaches(&levels), []);
+        let all: Vec<_> = bucket.list(&name.folder()).try_collect().await.unwrap();
+        assert_eq!(all.len() as u64, found.objects + 1, "something lies there that nothing names: {all:?}");
+    }
+}
+
+fn suffix(suffix: &str) -> restore::Options {
+    restore::Options { renames: Renames::parse("", suffix).unwrap(), ..restore::Options::default() }
+}
+
+#[tokio::test]
+async fn what_is_backed_up_comes_back_counted() {
+    let world = world().await;
+    world.aviary.add("birds", &[(10, 0), (7, 2)]).await;
+    world.aviary.add("eggs", &[]).await;
+    let created = world.create("one").await.unwrap();
+    assert_eq!((created.info.collection_backups.len(), created.copied.0), (2, 17));
+    world.assert_sound("one").await;
+    let restored = world.restore("one", &suffix("_r")).await.unwrap();
+    assert!(restored.failed.is_empty(), "{:?}", restored.failed);
+    assert_eq!(world.aviary.rows()["birds_r"], 15, "ten, and seven less two");
+    assert_eq!(world.aviary.rows()["eggs_r"], 0);
+    let again = world.restore("one", &suffix("_r")).await.unwrap_err();
+    assert_eq!(again.kind, Kind::Exists);
+    let replace = restore::Options { drop_exist_collection: true, ..suffix("_r") };
+    let name = BackupName::parse("one").unwrap();
+    let items = restore::plan(&world.doors, &name, &replace).await.unwrap();
+    assert!(items.iter().all(|item| item.action == Action::DropAndCreate));
+    world.restore("one", &replace).await.unwrap();
+    assert_eq!(world.aviary.rows()["birds_r"], 15);
+    let keys = world.doors.store.plan_delete(&name).await.unwrap();
+    assert_eq!(keys[0], "one/meta/backup_meta.json", "what makes it a backup goes first");
+    world.doors.store.delete(&keys, &Tell::nobody()).await.unwrap();
+    assert_eq!(world.states().await, []);
+}
+
+#[tokio::test]
+async fn an_import_of_nothing_is_no_success() {
+    let world = world().await;
+    world.aviary.add("birds", &[(10, 3)]).await;
+    world.create("one").await.unwrap();
+    world.aviary.goes_blind(true);
+    let restored = world.restore("one", &suffix("_r")).await.unwrap();
+    assert_eq!(restored.done, []);
+    let (_, why) = &restored.failed[0];
+    assert!(why.what.contains("took 0 rows") && why.what.contains("7 to 10"), "{why}");
+}
+
+#[tokio::test]
+async fn a_collection_that_fails_does_not_sink_the_others() {
+    let world = world().await;
+    world.aviary.add("birds", &[(10, 0)]).await;
+    world.aviary.add("stuck", &[(5, 0)]).await;
+    world.aviary.sticks("stuck");
+    let created = world.create("one").await.unwrap();
+    assert_eq!(created.failed.len(), 1);
+    assert_eq!(world.states().await, [("one".into(), State::Partial(vec!["default.stuck".into()]))]);
+    let wanted = Options { filter: Filter::parse("stuck").unwrap(), ..Options::default() };
+    let why = create::create(&world.doors, &world.settings, &wanted, &Tell::nobody()).await.unwrap_err();
+    assert!(why.what.contains("stuck"), "{why}");
+    assert_eq!(world.states().await.len(), 1, "a backup of nothing left something");
+}
+
+#[tokio::test(start_paused = true)]
+async fn logs_that_milvus_does_not_count_are_not_backed_up_as_rows() {
+    let world = world().await;
+    world.aviary.add("birds", &[(10, 0)]).await;
+    world.aviary.leave_an_uncounted_log("birds").await;
+    let why = world.create("one").await.unwrap_err();
+    assert!(why.what.contains("hold 13 rows, and Milvus counts 10"), "{why}");
+}
+
+/// The process ends before and after each call to the bucket in turn: what is listed as complete is, and the next run finishes.
+#[tokio::test]
+async fn create_is_killed_at_every_call_to_the_bucket() {
+    let mut ends = 0;
+    for number in 1.. {
+        let world = world().await;
+        world.aviary.add("birds", &[(4, 1)]).await;
+        world.faults.kill_at(number);
+        let first = world.create("one").await;
+        let killed = world.faults.is_dead();
+        world.faults.clear();
+        if !killed {
+            first.unwrap();
+            break;
+        }
+        ends += 1;
+        match world.states().await.as_slice() {
+            [] => {}
+            [(_, State::Whole)] => world.assert_sound_but_for_working().await,
+            [(_, State::Incomplete)] => assert!(first.is_err(), "call {number}"),
+            other => panic!("call {number}: {other:?}"),
+        }
+        match world.create("one").await {
+            Ok(_) => {}
+            // The marker was there already: the backup is whole.
+            Err(failure) => assert_eq!(failure.kind, Kind::Exists, "call {number}: {failure}"),
+        }
+        world.assert_sound_but_for_working().await;
+        assert_eq!(world.restore("one", &suffix("_r")).await.unwrap().failed.len(), 0);
+        assert_eq!(world.aviary.rows()["birds_r"], 3, "call {number}");
+    }
+    assert!(ends > 20, "only {ends} calls");
+}
+
+impl World {
+    /// As sound, though the word of who was at work may be left.
+    async fn assert_sound_but_for_working(&self) {
+        self.doors.store.bucket().delete("one/eyrie/working.json").await.unwrap();
+        self.assert_sound("one").await;
+    }
+}
+
+/// Milvus goes away after each of its calls in turn.
+#[tokio::test(start_paused = true)]
+async fn milvus_is_gone_after_every_call() {
+    let world = world().await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    let before = world.aviary.calls();
+    world.create("whole").await.unwrap();
+    let calls = world.aviary.calls() - before;
+    for left in 0..calls {
+        world.aviary.dies_after(Some(left));
+        let why = world.create("one").await.unwrap_err();
+        assert!(why.what.contains("did not answer"), "after {left} calls: {why}");
+        assert!(world.states().await.iter().all(|(name, _)| name == "whole"), "after {left} calls");
+    }
+    world.aviary.dies_after(None);
+    world.create("one").await.unwrap();
+    world.assert_sound("one").await;
+
+    let before = world.aviary.calls();
+    world.restore("one", &suffix("_r")).await.unwrap();
+    let calls = world.aviary.calls() - before;
+    for left in 0..calls {
+        world.aviary.drop_collection_now("birds_r");
+        world.aviary.dies_after(Some(left));
+        let restored = world.restore("one", &suffix("_r")).await;
+        assert!(restored.is_err() || !restored.unwrap().failed.is_empty(), "a success after {left} calls");
+        world.aviary.dies_after(None);
+        // The same with leave to replace what is half there.
+        let replace = restore::Options { drop_exist_collection: true, ..suffix("_r") };
+        assert_eq!(world.restore("one", &replace).await.unwrap().done.len(), 1);
+        assert_eq!(world.aviary.rows()["birds_r"], 3);
+    }
+}
+
+/// A backup with a log that is missing, short, or of other bytes.
+#[tokio::test]
+async fn damage_is_named_before_anything_is_made() {
+    let world = world().await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    world.create("one").await.unwrap();
+    let (bucket, name) = (world.doors.store.bucket(), BackupName::parse("one").unwrap());
+    let all: Vec<_> = bucket.list(&name.binlogs()).try_collect().await.unwrap();
+    for entry in all {
+        let whole = bucket.read(&entry.key).await.unwrap();
+        let mut flipped = whole.to_vec();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [None, Some(whole.slice(..whole.len() - 1)), Some(flipped.into()), Some(log_of(1, 99))] {
+            let same_length = damaged.as_ref().is_some_and(|bytes| bytes.len() == whole.len());
+            match damaged {
+                None => bucket.delete(&entry.key).await.unwrap(),
+                Some(bytes) => bucket.put(&entry.key, bytes).await.unwrap(),
+            }
+            let found = verify::verify(&world.doors.store, &name, true, &Tell::nobody()).await.unwrap();
+            let told = entry.key.strip_prefix("one/").unwrap();
+            assert!(found.faults.iter().any(|fault| fault.contains(told)), "{told}: {:?}", found.faults);
+            if !same_length {
+                let why = world.restore("one", &suffix("_r")).await.unwrap_err();
+                assert!(why.kind == Kind::Damaged && why.what.contains("nothing was changed"), "{why}");
+                assert!(!world.aviary.rows().contains_key("birds_r"));
+            }
+            bucket.put(&entry.key, whole.clone()).await.unwrap();
+        }
+    }
+    world.assert_sound("one").await;
+}
