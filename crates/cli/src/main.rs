@@ -1,10 +1,11 @@
-//! The binary: one program that is also `etcd`, `etcdctl` and `etcdutl` when it is called so.
+//! The binary: one program that is also `etcd`, `etcdctl`, `etcdutl` and `milvus-backup` when it is called so.
 //!
 //! Knows how a person calls; what is done is done by the crates below.
 
 mod backup;
 mod doctor;
 mod memory;
+mod milvus_backup;
 mod mirror;
 mod notify;
 mod open_files;
@@ -28,11 +29,12 @@ Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
   eyrie ctl        talk to a member, exactly as etcdctl does     (eyrie ctl put foo bar)
   eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
   eyrie backup     keep a whole Milvus recoverable in a bucket   (eyrie backup take --config eyrie.yaml)
+  eyrie milvus-backup  collections by Milvus's API, as milvus-backup and in its format
   eyrie mirror     make one bucket or folder equal to another   (eyrie mirror /data s3://backup/data)
   eyrie doctor     what is wrong with a cluster, Eyrie's or etcd's, and what to type
   eyrie version    what this is
 
-Called etcd, etcdctl or etcdutl (by a link of that name), it is that program.
+Called etcd, etcdctl, etcdutl or milvus-backup (by a link of that name), it is that program.
 Add --help to any of these for more. If in doubt: eyrie up
 ";
 
@@ -46,6 +48,7 @@ fn main() {
         "etcd" => serve::run("etcd", args),
         "etcdctl" => eyrie_ctl::run("etcdctl", args, utl),
         "etcdutl" => utl(args),
+        "milvus-backup" => milvus_backup::run("milvus-backup", args),
         _ => eyrie(&program, args),
     })
 }
@@ -58,6 +61,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "ctl" => eyrie_ctl::run(&format!("{program} ctl"), args, utl),
         "utl" => utl(args),
         "backup" => backup::run(args),
+        "milvus-backup" => milvus_backup::run(&format!("{program} milvus-backup"), args),
         "mirror" => mirror::run(program, args),
         "doctor" => doctor::run(args),
         "version" | "--version" | "-version" => {
@@ -69,7 +73,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
             0
         }
         other => {
-            let commands = ["up", "serve", "ctl", "utl", "backup", "mirror", "doctor", "version"];
+            let commands = ["up", "serve", "ctl", "utl", "backup", "milvus-backup", "mirror", "doctor", "version"];
             let near = serve::flags::nearest_of(other, commands.into_iter());
             let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
             eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");
