@@ -23,29 +23,54 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long one session of the Python script may take.
 const SESSION_LIMIT: Duration = Duration::from_secs(240);
 
+/// Port of the S3 server, in the same namespace.
+const S3_PORT: u16 = 19900;
+
+/// Where Milvus keeps its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In the folder `objects` beside its other files.
+    Folder,
+    /// In the bucket `a-bucket`, below `files`, of an S3 server on port 19900.
+    S3,
+}
+
 /// A running Milvus; killed when dropped.
 pub struct Milvus {
     dir: PathBuf,
     place: Place,
     child: Child,
+    _s3: Option<S3>,
 }
+
+/// A running S3 server; killed when dropped.
+struct S3(Child);
 
 impl Milvus {
     /// Starts Milvus with its files in `dir`, on the store at `endpoint`, and waits until it is healthy.
     pub fn start(dir: &Path, place: &Place, endpoint: &str) -> Result<Milvus> {
+        Milvus::start_on(dir, place, endpoint, Storage::Folder)
+    }
+
+    /// The same, with its objects wherever they are wanted; an S3 server is started with it.
+    pub fn start_on(dir: &Path, place: &Place, endpoint: &str, storage: Storage) -> Result<Milvus> {
         let peer = peers::milvus()?;
         let configs = dir.join("configs");
         std::fs::create_dir_all(&configs)?;
-        std::fs::write(configs.join("milvus.yaml"), config(dir, endpoint))?;
+        std::fs::write(configs.join("milvus.yaml"), config(dir, endpoint, storage))?;
         let glog = glog_config(&peer)?;
         std::fs::copy(glog, configs.join("glog.conf"))?;
         let log = File::options().create(true).append(true).open(dir.join("log"))?;
+        let s3 = match storage {
+            Storage::Folder => None,
+            Storage::S3 => Some(S3::start(dir, place)?),
+        };
         let bin = peer.join("dist/bin");
         let mut c = place.command(bin.join("milvus"));
         c.args(["run", "standalone"]).current_dir(dir).env("LD_LIBRARY_PATH", &bin).env("DEPLOY_MODE", "STANDALONE");
         c.env("METRICS_PORT", METRICS_PORT.to_string()).env("MILVUSCONF", &configs);
         let child = c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start milvus")?;
-        let mut milvus = Milvus { dir: dir.to_path_buf(), place: place.clone(), child };
+        let mut milvus = Milvus { dir: dir.to_path_buf(), place: place.clone(), child, _s3: s3 };
         milvus.wait_healthy()?;
         Ok(milvus)
     }
@@ -64,22 +89,27 @@ impl Milvus {
 
     /// Runs one session of `milvus_session.py`; its last line, the digest of the collection.
     pub fn session(&self, what: &str, collection: &str) -> Result<String> {
+        let digest = self.python("milvus_session.py", &[what, collection])?;
+        ensure!(digest.contains("\"wrong\": 0"), "rows with other content than was inserted: {digest}");
+        Ok(digest)
+    }
+
+    /// Runs a script of `tests/python` with the address of this Milvus and these arguments; the last line that it prints.
+    pub fn python(&self, script: &str, args: &[&str]) -> Result<String> {
         let mut c = self.place.command(peers::milvus()?.join("bin/python"));
-        c.args(["-W", "ignore"]).arg(source_dir().join("python/milvus_session.py"));
-        c.args([&format!("127.0.0.1:{PROXY_PORT}"), what, collection]);
+        c.args(["-W", "ignore"]).arg(source_dir().join("python").join(script));
+        c.arg(format!("127.0.0.1:{PROXY_PORT}")).args(args);
         c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let out = bounded(&mut c, SESSION_LIMIT)?;
         let (said, wrong) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         ensure!(
             out.status.success(),
-            "`{what} {collection}` failed: {}\n{said}\n{}\nmilvus log:\n{}",
+            "`{script} {args:?}` failed: {}\n{said}\n{}\nmilvus log:\n{}",
             out.status,
             tail(&wrong, 15),
             self.log_tail()
         );
-        let digest = said.lines().last().unwrap_or_default().to_owned();
-        ensure!(digest.contains("\"wrong\": 0"), "rows with other content than was inserted: {digest}");
-        Ok(digest)
+        Ok(said.lines().last().unwrap_or_default().to_owned())
     }
 
     fn wait_healthy(&mut self) -> Result<()> {
@@ -107,9 +137,39 @@ impl Drop for Milvus {
     }
 }
 
+impl S3 {
+    fn start(dir: &Path, place: &Place) -> Result<S3> {
+        let log = File::create(dir.join("s3.log"))?;
+        let mut c = place.command(peers::moto()?.join("bin/python"));
+        c.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &S3_PORT.to_string()]);
+        let mut s3 = S3(c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start moto")?);
+        let url = format!("http://127.0.0.1:{S3_PORT}/");
+        let ready = wait_until(START_LIMIT, || !matches!(s3.0.try_wait(), Ok(None)) || place.get(&url).is_some());
+        ensure!(ready && matches!(s3.0.try_wait(), Ok(None)), "the S3 server does not start");
+        Ok(s3)
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// All that differs from the server's built-in configuration.
-fn config(dir: &Path, endpoint: &str) -> String {
+fn config(dir: &Path, endpoint: &str, storage: Storage) -> String {
     let dir = dir.display();
+    let (kind, minio) = match storage {
+        Storage::Folder => ("local", String::new()),
+        Storage::S3 => (
+            "remote",
+            format!(
+                "minio: {{ address: 127.0.0.1, port: {S3_PORT}, bucketName: a-bucket, rootPath: files, accessKeyID: minioadmin, \
+                 secretAccessKey: minioadmin }}\n"
+            ),
+        ),
+    };
     format!(
         "etcd:
   endpoints: {endpoint}
@@ -127,9 +187,9 @@ dataNode: {{ port: 19535 }}
 indexNode: {{ port: 19536 }}
 log: {{ level: info, stdout: true }}
 common:
-  storageType: local
+  storageType: {kind}
   session: {{ ttl: 5, retryTimes: 30 }}
-"
+{minio}"
     )
 }
 
