@@ -5,7 +5,7 @@
 //! {"mirrored":{"source":…,"len":…,"sha256":…,"stored":{…},"lived_ms":…,"uses":[{"timeline":1,"from":4711}]}}
 //! {"used":{"source":…,"timeline":…,"from":…}}        referenced again, by another history or after a pause
 //! {"released":{"source":…,"timeline":…,"to":…}}      the last revision that references it
-//! {"removed":{"source":…}}                           retention gave it up
+//! {"removed":{"source":…,"stored":…}}              retention gave it up
 //! ```
 //! Pieces apply in the order of their records. Objects of Milvus never change and are uniquely named, so source path
 //! and length identify one; the same path with another length is an error, never a second version. The pieces also
@@ -78,6 +78,9 @@ pub enum Line {
     Removed {
         /// The object.
         source: SourcePath,
+        /// How it lay there. Absent in lists of older versions: then under any of the names that it can have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stored: Option<Stored>,
     },
 }
 
@@ -86,7 +89,7 @@ impl Line {
     pub fn source(&self) -> &SourcePath {
         match self {
             Self::Mirrored(entry) => &entry.source,
-            Self::Used { source, .. } | Self::Released { source, .. } | Self::Removed { source } => source,
+            Self::Used { source, .. } | Self::Released { source, .. } | Self::Removed { source, .. } => source,
         }
     }
 }
@@ -269,10 +272,17 @@ impl Index {
                     one.to = Some((*to).max(one.from));
                 }
             }
-            Line::Removed { source } => {
+            Line::Removed { source, .. } => {
                 self.entries.remove(source);
             }
         }
+    }
+}
+
+impl Use {
+    /// Whether a revision of the range references the object.
+    pub fn meets(&self, timeline: TimelineId, from: Revision, to: Revision) -> bool {
+        self.timeline == timeline && self.from <= to && self.to.is_none_or(|end| end >= from)
     }
 }
 

@@ -71,7 +71,8 @@ impl Load {
                 Ok(start) => start,
             };
             let from = start.unwrap_or(Seq::FIRST);
-            if let Some(names) = self.wants_of_range(from, head) {
+            let looked_at = self.pin.map_or(from, |pin| pin.seq.min(from));
+            if let Some(names) = self.wants_of_range(looked_at, head) {
                 return Step::Get(names);
             }
             match (self.replay(start), start) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{
     ArchiveId, LivedMillis, Revision, Seq, Sha256, SourcePath, StoredPath, TimelineId, UnixMillis, WriterId,
 };
+use crate::index::Use;
 
 /// One record of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,10 @@ pub struct Segment {
     /// history is still the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Sha256>,
+    /// The hash that the next piece names as the one before, where that is not the hash of `plain`: this piece stands in
+    /// for short ones, and the next one names the last of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed_as: Option<Sha256>,
     /// The segment file, docs/format/tail.md.
     pub plain: Plain,
     /// The same, as stored.
@@ -317,6 +322,10 @@ pub struct ObjectsMirrored {
     /// See [`Progress::mirrored_to`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirrored_to: Option<Revision>,
+    /// Objects among them that were in the mirror before and not well, at most [`crate::limits::NAMED_MAX`]: they were
+    /// copied anew, and are counted once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<StoredPath>,
 }
 
 /// See [`Kind::IndexMerged`].
@@ -396,6 +405,9 @@ pub struct Verified {
     pub bytes: u64,
     /// What was not well, at most [`crate::limits::NAMED_MAX`] of it.
     pub damaged: Vec<DamagedFile>,
+    /// Revisions that need objects which are not well and for which `damaged` had no room.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnamed: Vec<Use>,
     /// How long it took.
     pub took_ms: u64,
 }
@@ -407,6 +419,9 @@ pub struct DamagedFile {
     pub path: StoredPath,
     /// What is wrong, in words.
     pub what: String,
+    /// Of an object: the revisions that need it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<Use>,
 }
 
 /// See [`Kind::Drilled`].

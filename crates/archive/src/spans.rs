@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     catalog::{Catalog, Full, TailPiece, Timeline},
     ids::{Revision, Seq, StoredPath, TimelineId, UnixMillis},
+    index::Use,
     record::GapCause,
 };
 
@@ -53,6 +54,22 @@ pub enum Lack {
         /// How many objects.
         count: u64,
     },
+    /// Objects in the mirror are known to be damaged, or gone from it.
+    DamagedObjects {
+        /// One of them, if it has a name in the catalogue.
+        path: Option<StoredPath>,
+        /// What is wrong with it.
+        what: String,
+        /// How many have one.
+        count: u64,
+    },
+    /// A part of the index is damaged: which objects are in the mirror is not wholly known.
+    DamagedIndex {
+        /// The piece.
+        path: StoredPath,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl std::fmt::Display for Lack {
@@ -61,6 +78,12 @@ impl std::fmt::Display for Lack {
             Self::NotKept => f.write_str("this archive keeps no objects, only metadata"),
             Self::NotMirroredYet => f.write_str("its objects are still being copied"),
             Self::Hole { cause, count, .. } => write!(f, "{count} of its objects are missing: {cause}"),
+            Self::DamagedObjects { path: Some(path), what, count: 1 } => write!(f, "{path} is damaged: {what}"),
+            Self::DamagedObjects { path: Some(path), what, count } => {
+                write!(f, "{count} of its objects are damaged, among them {path}: {what}")
+            }
+            Self::DamagedObjects { path: None, what, .. } => f.write_str(what),
+            Self::DamagedIndex { path, what } => write!(f, "{path} is damaged, a part of the index: {what}"),
         }
     }
 }
@@ -191,11 +214,32 @@ impl Catalog {
         if line.mirrored_to.is_none_or(|to| revision > to) {
             return Some(Lack::NotMirroredYet);
         }
-        line.holes.iter().find_map(|(seq, hole)| {
+        let hole = line.holes.iter().find_map(|(seq, hole)| {
             let found = &hole.found;
             let inside = found.from <= revision && found.to.is_none_or(|to| revision <= to);
             inside.then(|| Lack::Hole { hole: *seq, cause: found.cause.clone(), count: found.count })
-        })
+        });
+        hole.or_else(|| self.damaged_at(line, revision))
+    }
+
+    /// What of the mirror a revision needs and a verification found damaged.
+    fn damaged_at(&self, line: &Timeline, revision: Revision) -> Option<Lack> {
+        if self.damaged.is_empty() && self.damaged_unnamed.is_empty() {
+            return None;
+        }
+        let needs = |uses: &Vec<Use>| uses.iter().any(|one| one.meets(line.id, revision, revision));
+        let mut named = self.damaged_uses.iter().filter(|(_, uses)| needs(uses)).map(|(path, _)| path);
+        if let Some(path) = named.next() {
+            let what = self.damaged.get(path).cloned().unwrap_or_default();
+            return Some(Lack::DamagedObjects { path: Some(path.clone()), what, count: 1 + named.count() as u64 });
+        }
+        if self.damaged_unnamed.values().any(needs) {
+            let what = "more objects are damaged than have room in the catalogue; run: eyrie backup verify".into();
+            return Some(Lack::DamagedObjects { path: None, what, count: 0 });
+        }
+        let piece = self.pieces.values().map(|piece| &piece.stored.path).find(|path| self.is_damaged(path))?;
+        let what = self.damaged.get(piece).cloned().unwrap_or_default();
+        Some(Lack::DamagedIndex { path: piece.clone(), what })
     }
 
     fn stretches(&self, line: &Timeline) -> Vec<Stretch> {
@@ -252,6 +296,11 @@ impl Catalog {
         for hole in line.holes.values() {
             starts.push(hole.found.from);
             starts.extend(hole.found.to.map(Revision::next));
+        }
+        let uses = self.damaged_uses.values().chain(self.damaged_unnamed.values()).flatten();
+        for one in uses.filter(|one| one.timeline == line.id) {
+            starts.push(one.from);
+            starts.extend(one.to.map(Revision::next));
         }
         starts.retain(|start| run.has(*start));
         starts.sort_unstable();

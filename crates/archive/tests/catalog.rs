@@ -2,7 +2,7 @@
 
 mod kit;
 
-use eyrie_archive::{Catalog, Damage, Kind, Link, Load, Revision, Seq, Start, Step, Unreadable, record};
+use eyrie_archive::{Catalog, Damage, Kind, Link, Load, Revision, Seq, Start, Step, StoredPath, Unreadable, record};
 use kit::{Archive, hash};
 
 #[test]
@@ -118,9 +118,71 @@ fn an_older_state_put_back_is_noticed_by_the_pinned_head() {
     archive.cut(11, 30);
     archive.cut(31, 40);
     assert_eq!(archive.load(Some(pin)).unwrap().damage, [Damage::Rewritten { seq: Seq(3) }]);
+    // Behind a checkpoint that hides it, too.
+    archive.checkpoint();
+    archive.cut(41, 50);
+    assert_eq!(archive.load(Some(pin)).unwrap().damage, [Damage::Rewritten { seq: Seq(3) }]);
+    assert_eq!(archive.load(None).unwrap().damage, []);
     archive.files.clear();
     assert_eq!(archive.load(Some(pin)), Err(Unreadable::Vanished { pinned: Seq(3) }));
     assert_eq!(archive.load(None), Err(Unreadable::Empty));
+}
+
+#[test]
+fn a_past_that_was_rewritten_behind_the_pinned_record_is_noticed() {
+    let mut archive = Archive::open();
+    archive.full(10);
+    archive.cut(11, 20);
+    let (pin, honest, files) = (archive.catalog.head(), archive.catalog.clone(), archive.files.clone());
+    archive.cut(21, 30);
+    archive.checkpoint();
+    archive.cut(31, 40);
+    assert_eq!(archive.load(Some(pin)).unwrap().damage, [], "a pin that lags behind is no damage");
+    // The pinned record stays as it was; all after it is written anew, from another state before it.
+    let name = |seq: u64| format!("catalog/{seq:012}.json");
+    let mut forger = Archive::open();
+    forger.full(10);
+    forger.cut(11, 19);
+    forger.cut(20, 30);
+    forger.checkpoint();
+    forger.cut(31, 40);
+    forger.files.insert(name(3), files[&name(3)].clone());
+    assert_eq!(forger.load(Some(pin)).unwrap().damage, [Damage::Replaced { seq: Seq(3) }]);
+    forger.files.remove(&name(4));
+    let damage = forger.load(Some(pin)).unwrap().damage;
+    assert_eq!(damage, [Damage::Missing { from: Seq(4), to: Seq(4) }]);
+    assert_eq!(honest.head(), pin);
+}
+
+#[test]
+fn damage_behind_the_newest_checkpoint_shows_when_all_is_looked_at() {
+    let mut archive = Archive::open();
+    archive.full(10);
+    archive.cut(11, 20);
+    archive.checkpoint();
+    archive.cut(21, 30);
+    archive.verify_last();
+    archive.checkpoint();
+    archive.cut(31, 40);
+    let looked = |archive: &Archive| {
+        let files = archive.files.iter().map(|(name, bytes)| (StoredPath::new(name.as_str()).unwrap(), bytes.clone()));
+        archive.catalog.inspect(&files.collect(), None)
+    };
+    assert_eq!(looked(&archive), []);
+    let own: Vec<String> = archive.catalog.own_files().map(|name| name.to_string()).collect();
+    let there: Vec<&String> = archive.files.keys().collect();
+    assert_eq!(own.iter().collect::<std::collections::BTreeSet<_>>(), there.into_iter().collect());
+    for name in own {
+        let whole = archive.files[&name].clone();
+        for at in 0..whole.len() {
+            archive.files.get_mut(&name).unwrap()[at] ^= 0x10;
+            assert!(!looked(&archive).is_empty(), "byte {at} of {name}");
+            archive.files.insert(name.clone(), whole.clone());
+        }
+        archive.files.remove(&name);
+        assert!(!looked(&archive).is_empty(), "{name} is gone");
+        archive.files.insert(name, whole);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod kit;
 
 use eyrie_archive::{
     ArchiveId, Ask, At, Kind, LivedMillis, Policy, Record, Revision, Scope, Seq, Sha256, SourcePath, StoredPath,
-    TimelineId, UnixMillis, WriterId,
+    TimelineId, UnixMillis, Use, WriterId,
     codec::{decode_record, encode_record},
     index::decode_piece,
     record::{
@@ -65,6 +65,7 @@ fn segment() -> impl Strategy<Value = Segment> {
             last_at_ms: UnixMillis(to),
             events,
             end,
+            followed_as: end,
             plain,
             stored,
         },
@@ -136,9 +137,19 @@ fn tails() -> impl Strategy<Value = Kind> {
 
 fn objects() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        (stored(), any::<(u64, u64, u64)>(), option::of(revision())).prop_map(|(piece, (objects, bytes, all), to)| {
-            Kind::ObjectsMirrored(ObjectsMirrored { piece, objects, bytes, stored_bytes: all, mirrored_to: to })
-        }),
+        (stored(), any::<(u64, u64, u64)>(), option::of(revision()), vec(stored(), 0..3)).prop_map(
+            |(piece, (objects, bytes, all), to, repaired)| {
+                let repaired = repaired.into_iter().map(|stored| stored.path).collect();
+                Kind::ObjectsMirrored(ObjectsMirrored {
+                    piece,
+                    objects,
+                    bytes,
+                    stored_bytes: all,
+                    mirrored_to: to,
+                    repaired,
+                })
+            }
+        ),
         (stored(), any::<(u64, u64, u64, u64)>()).prop_map(|(piece, (up_to, objects, bytes, stored_bytes))| {
             Kind::IndexMerged(IndexMerged { piece, up_to: Seq(up_to), objects, bytes, stored_bytes })
         }),
@@ -150,8 +161,20 @@ fn objects() -> impl Strategy<Value = Kind> {
     ]
 }
 
+fn one_use() -> impl Strategy<Value = Use> {
+    (any::<u32>(), revision(), option::of(revision())).prop_map(|(timeline, from, to)| Use {
+        timeline: TimelineId(timeline),
+        from,
+        to,
+    })
+}
+
 fn endings() -> impl Strategy<Value = Kind> {
-    let damaged = (stored(), words()).prop_map(|(stored, what)| DamagedFile { path: stored.path, what });
+    let damaged = (stored(), words(), vec(one_use(), 0..3)).prop_map(|(stored, what, uses)| DamagedFile {
+        path: stored.path,
+        what,
+        uses,
+    });
     let left = (stored(), words()).prop_map(|(stored, why)| Left { stored, why });
     let removed = (stored(), any::<(u64, u64, u64)>())
         .prop_map(|(list, (objects, bytes, stored_bytes))| ObjectsRemoved { list, objects, bytes, stored_bytes });
@@ -162,12 +185,11 @@ fn endings() -> impl Strategy<Value = Kind> {
     });
     let seqs = || vec(any::<u64>().prop_map(Seq), 0..4);
     prop_oneof![
-        (any::<(u64, i64, bool)>(), depth(), any::<(u64, u64, u64)>(), vec(damaged, 0..3)).prop_map(
-            |((full, up_to, ok), depth, (files, bytes, took_ms), damaged)| {
+        (any::<(u64, i64, bool)>(), depth(), any::<(u64, u64, u64)>(), vec(damaged, 0..3), vec(one_use(), 0..2))
+            .prop_map(|((full, up_to, ok), depth, (files, bytes, took_ms), damaged, unnamed)| {
                 let (full, up_to) = (Seq(full), Revision(up_to));
-                Kind::Verified(Verified { full, up_to, depth, ok, files, bytes, damaged, took_ms })
-            }
-        ),
+                Kind::Verified(Verified { full, up_to, depth, ok, files, bytes, damaged, unnamed, took_ms })
+            }),
         (any::<(u64, i64, bool, u64, u64)>(), words()).prop_map(|((full, revision, ok, rpo_ms, rto_ms), detail)| {
             let (full, revision) = (Seq(full), Revision(revision));
             Kind::Drilled(Drilled { full, revision, ok, rpo_ms, rto_ms, detail })

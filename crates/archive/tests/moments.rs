@@ -177,10 +177,20 @@ fn a_damaged_file_breaks_the_span_until_it_is_found_well() {
     archive.cut(31, 40);
     progress(&mut archive, 40, 40);
     let path = archive.catalog.current().tail[&Revision(11)].segment.stored.path.clone();
-    let bad = vec![DamagedFile { path, what: "hash differs".into() }];
+    let bad = vec![DamagedFile { path, what: "hash differs".into(), uses: Vec::new() }];
     let verified = |damaged: Vec<DamagedFile>| {
         let (ok, up_to) = (damaged.is_empty(), Revision(40));
-        Kind::Verified(Verified { full, up_to, depth: Depth::Data, ok, files: 4, bytes: 4, damaged, took_ms: 1 })
+        Kind::Verified(Verified {
+            full,
+            up_to,
+            depth: Depth::Data,
+            ok,
+            files: 4,
+            bytes: 4,
+            damaged,
+            unnamed: Vec::new(),
+            took_ms: 1,
+        })
     };
     archive.write(verified(bad));
     let damaged = "lost, tail/0001/0000000000000011-0000000000000020-n2.tail is damaged: hash differs";
@@ -340,8 +350,11 @@ fn random_step(archive: &mut Archive, chance: &mut Chance, newest: &mut i64) {
             let tail = line.tail.values().map(|piece| piece.segment.stored.path.clone());
             let fulls = line.fulls.values().map(|full| full.taken.stored.path.clone());
             let all: Vec<_> = tail.chain(fulls).collect();
-            let damaged: Vec<_> =
-                chance.pick(&all).into_iter().map(|path| DamagedFile { path, what: "gone".into() }).collect();
+            let damaged: Vec<_> = chance
+                .pick(&all)
+                .into_iter()
+                .map(|path| DamagedFile { path, what: "gone".into(), uses: Vec::new() })
+                .collect();
             let depth = Depth::Structure;
             let up_to = Revision(*newest);
             archive.write(Kind::Verified(Verified {
@@ -352,6 +365,7 @@ fn random_step(archive: &mut Archive, chance: &mut Chance, newest: &mut i64) {
                 files: 1,
                 bytes: 0,
                 damaged,
+                unnamed: Vec::new(),
                 took_ms: 1,
             }));
         }

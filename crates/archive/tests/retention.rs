@@ -144,7 +144,7 @@ impl World {
         let mut damaged = Vec::new();
         if self.chance.below(4) == 0 {
             let path = self.chance.pick(&chain).unwrap_or(found.taken.stored.path.clone());
-            damaged.push(DamagedFile { path, what: "too short".into() });
+            damaged.push(DamagedFile { path, what: "too short".into(), uses: Vec::new() });
         }
         let depth = if self.chance.below(4) == 0 { Depth::Structure } else { Depth::Data };
         let ok = damaged.is_empty();
@@ -156,6 +156,7 @@ impl World {
             files: 1,
             bytes: 1,
             damaged,
+            unnamed: Vec::new(),
             took_ms: 1,
         }));
     }
@@ -204,7 +205,14 @@ impl World {
         let objects = lines.iter().filter(|line| matches!(line, Line::Mirrored(_))).count() as u64;
         let piece = self.piece(lines);
         let bytes = 7 * objects;
-        let what = ObjectsMirrored { piece, objects, bytes, stored_bytes: 1000 * objects, mirrored_to: None };
+        let what = ObjectsMirrored {
+            piece,
+            objects,
+            bytes,
+            stored_bytes: 1000 * objects,
+            mirrored_to: None,
+            repaired: Vec::new(),
+        };
         self.archive.write(Kind::ObjectsMirrored(what));
         if self.chance.below(4) == 0 {
             let lines = eyrie_archive::index::decode_piece(&self.index.merged()).unwrap();
@@ -252,7 +260,7 @@ impl World {
         // A piece of the tail that a merged one stands in for may go with the rest; all other files stay until named.
         let seq = self.archive.write(Kind::Expired(expired));
         for entry in &objects.removed {
-            self.index.apply(&[Line::Removed { source: entry.source.clone() }]).unwrap();
+            self.index.apply(&[Line::Removed { source: entry.source.clone(), stored: None }]).unwrap();
         }
         let after = self.archive.catalog.clone();
         what_must_stay_stays(&before, &after, &policy, now);
@@ -428,10 +436,12 @@ fn any_policy(chance: &mut Chance) -> Policy {
     let every = [Period::hours(1), Period::hours(5), Period::days(1), Period::days(3)];
     let keep = [Period::days(3), Period::days(4), Period::days(11), Period::days(60)];
     let rules = chance.below(4);
+    // Without `keep-last` only the rule of the last verified chain holds it.
+    let keep_last = (chance.below(4) as usize).max(usize::from(rules == 0));
     let rule = |chance: &mut Chance| Rule { every: chance.pick(&every).unwrap(), keep: chance.pick(&keep).unwrap() };
     Policy {
         fulls: (0..rules).map(|_| rule(chance)).collect(),
-        keep_last: 1 + chance.below(3) as usize,
+        keep_last,
         tail: chance.pick(&[Period::hours(3), Period::days(1), Period::days(7)]).unwrap(),
         min_age: chance.pick(&[Period::hours(1), Period::days(1)]).unwrap(),
         superseded: Period::hours(1),

@@ -8,6 +8,7 @@
 //! believed before. What a record names was written and is durable before the record is created.
 
 use std::path::Path;
+use std::time::Instant;
 
 use eyrie_archive::record::{Opened, WriterTookOver};
 use eyrie_archive::{
@@ -18,7 +19,8 @@ use futures::{StreamExt, TryStreamExt};
 use crate::bucket::{Bucket, BucketError, Created};
 use crate::chance;
 use crate::history::TimeMs;
-use crate::limits::{CATALOG_READS, WRITER_QUIET};
+use crate::limits::{CATALOG_READS, PIN_EVERY, STILL_HERE_EVERY, WRITER_QUIET};
+use crate::pin::PinFile;
 
 /// Why the archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +92,15 @@ pub struct OpenOptions {
     pub take_over: bool,
     /// Go on behind damage in the catalogue: a checkpoint is written first.
     pub accept_damage: bool,
-    /// The newest head that was seen earlier and kept elsewhere.
-    pub pin: Option<Link>,
+    /// Where the newest head that was seen is kept, outside of the archive.
+    pub pin: Option<PinFile>,
+}
+
+impl OpenOptions {
+    /// The newest head that was seen earlier. A pin file that can't be read is no pin; [`Writer::take_pin_trouble`] tells.
+    pub fn pinned(&self) -> Option<Link> {
+        self.pin.as_ref().and_then(|pin| pin.read().ok().flatten())
+    }
 }
 
 /// Reads the catalogue.
@@ -132,7 +141,7 @@ fn unreadable(bucket: &Bucket, cause: Unreadable) -> ArchiveError {
     let next = match &cause {
         Unreadable::Empty => "check the address; a new archive is made by `eyrie backup take`",
         Unreadable::Vanished { .. } => {
-            "check the address; if the archive was really deleted, remove the pin file to begin anew"
+            "check the address; if the archive was really deleted, remove the pin file (docs/backup.md) to begin anew"
         }
         Unreadable::Newer { .. } => "use the newer version",
         Unreadable::NoBeginning { .. } => {
@@ -153,6 +162,10 @@ pub struct Writer {
     me: WriterId,
     /// Set once a record of another writer was met: nothing more is written.
     fenced: bool,
+    pin: Option<PinFile>,
+    pinned_at: Option<Instant>,
+    pin_trouble: Option<String>,
+    wrote_at: Instant,
 }
 
 impl Writer {
@@ -161,12 +174,28 @@ impl Writer {
     /// # Errors
     /// See [`ArchiveError`]; without `take_over`, an archive whose writer seems alive is left alone.
     pub async fn open(bucket: &Bucket, opened: &Opened, options: &OpenOptions) -> Result<Self, ArchiveError> {
-        let me = chance::writer_id();
-        let reading = match read(bucket, options.pin).await {
-            Ok(reading) => reading,
-            Err(error) if error.is_no_archive() => return Self::found(bucket, opened, me).await,
-            Err(error) => return Err(error),
-        };
+        match read(bucket, options.pinned()).await {
+            Ok(reading) => Self::take_over(bucket, reading, Some(&opened.sealed_to), options).await,
+            Err(error) if error.is_no_archive() => Self::found(bucket, opened, options).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Becomes the writer of an archive that is there, to write down something about it.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; and where no archive is.
+    pub async fn join(bucket: &Bucket, options: &OpenOptions) -> Result<Self, ArchiveError> {
+        let reading = read(bucket, options.pinned()).await?;
+        Self::take_over(bucket, reading, None, options).await
+    }
+
+    async fn take_over(
+        bucket: &Bucket,
+        reading: Reading,
+        sealed_to: Option<&Vec<String>>,
+        options: &OpenOptions,
+    ) -> Result<Self, ArchiveError> {
         let damaged = !reading.damage.is_empty();
         let catalog = if damaged && options.accept_damage {
             reading.catalog
@@ -176,27 +205,42 @@ impl Writer {
         if !options.take_over {
             leave_alone(&catalog)?;
         }
-        let mut writer = Self { bucket: bucket.clone(), catalog, me, fenced: false };
-        let took = WriterTookOver {
-            fence: writer.catalog.fence().saturating_add(1),
-            was: writer.catalog.writer().clone(),
-            why: if options.take_over { "asked to take over".into() } else { "a new run".into() },
-            sealed_to: opened.sealed_to.clone(),
-        };
-        writer.append(Kind::WriterTookOver(took)).await?;
+        let sealed_to = sealed_to.unwrap_or(&catalog.sealed_to().to_vec()).clone();
+        let mut writer = Self::new(bucket, catalog, chance::writer_id(), options);
+        let why = if options.take_over { "asked to take over" } else { "a new run" };
+        writer.append(writer.take_over_record(why, sealed_to)).await?;
         if damaged {
             writer.checkpoint().await?;
         }
+        writer.keep_pin(damaged);
         Ok(writer)
     }
 
-    async fn found(bucket: &Bucket, opened: &Opened, me: WriterId) -> Result<Self, ArchiveError> {
+    fn new(bucket: &Bucket, catalog: Catalog, me: WriterId, options: &OpenOptions) -> Self {
+        let pin = options.pin.clone();
+        let pin_trouble = pin.as_ref().and_then(|pin| pin.read().err()).map(|error| error.to_string());
+        let (bucket, wrote_at) = (bucket.clone(), Instant::now());
+        Self { bucket, catalog, me, fenced: false, pin, pinned_at: None, pin_trouble, wrote_at }
+    }
+
+    fn take_over_record(&self, why: &str, sealed_to: Vec<String>) -> Kind {
+        Kind::WriterTookOver(WriterTookOver {
+            fence: self.catalog.fence().saturating_add(1),
+            was: self.catalog.writer().clone(),
+            why: why.into(),
+            sealed_to,
+        })
+    }
+
+    async fn found(bucket: &Bucket, opened: &Opened, options: &OpenOptions) -> Result<Self, ArchiveError> {
+        let me = chance::writer_id();
         let archive = ArchiveId::new(chance::word(16)).expect("hex digits are a word");
         let draft = Catalog::open(archive, me.clone(), now(), opened.clone())?;
         match bucket.create(draft.name().as_str(), draft.bytes().to_vec()).await? {
             Created::New | Created::Same => {
-                let catalog = Catalog::begin(draft)?;
-                Ok(Self { bucket: bucket.clone(), catalog, me, fenced: false })
+                let mut writer = Self::new(bucket, Catalog::begin(draft)?, me, options);
+                writer.keep_pin(false);
+                Ok(writer)
             }
             Created::Conflict => Err(met_another(bucket, me, &draft.name()).await),
         }
@@ -208,7 +252,45 @@ impl Writer {
     /// [`ArchiveError::Fenced`] when another writer has taken over; then this one never writes again.
     pub async fn append(&mut self, what: Kind) -> Result<(), ArchiveError> {
         self.write(what).await?;
-        if self.catalog.checkpoint_due() { self.checkpoint().await } else { Ok(()) }
+        if self.catalog.checkpoint_due() {
+            self.checkpoint().await?;
+        }
+        if self.pinned_at.is_none_or(|at| at.elapsed() >= PIN_EVERY) {
+            self.keep_pin(false);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nobody else has taken over, and lets others see that this one lives: before something is deleted.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fenced`].
+    pub async fn still_here(&mut self) -> Result<(), ArchiveError> {
+        if self.wrote_at.elapsed() >= STILL_HERE_EVERY {
+            let record = self.take_over_record("still at work", self.catalog.sealed_to().to_vec());
+            return self.append(record).await;
+        }
+        let next = eyrie_archive::names::record(self.catalog.head().seq.next());
+        if self.fenced || self.bucket.stat(next.as_str()).await?.is_some() {
+            self.fenced = true;
+            return Err(met_another(&self.bucket, self.me.clone(), &next).await);
+        }
+        Ok(())
+    }
+
+    /// Remembers the newest record outside of the archive. That it can't is told by [`Writer::take_pin_trouble`].
+    pub fn keep_pin(&mut self, accepted: bool) {
+        if let Some(pin) = &self.pin {
+            self.pinned_at = Some(Instant::now());
+            if let Err(error) = pin.keep(&self.catalog, accepted) {
+                self.pin_trouble = Some(error.to_string());
+            }
+        }
+    }
+
+    /// What is wrong with the pin file, once.
+    pub fn take_pin_trouble(&mut self) -> Option<String> {
+        self.pin_trouble.take()
     }
 
     /// Stores the folded state, so that readers begin there.
@@ -234,7 +316,10 @@ impl Writer {
         }
         let draft = self.catalog.draft(&self.me, now(), what)?;
         match self.bucket.create(draft.name().as_str(), draft.bytes().to_vec()).await? {
-            Created::New | Created::Same => Ok(self.catalog.commit(draft)?),
+            Created::New | Created::Same => {
+                self.wrote_at = Instant::now();
+                Ok(self.catalog.commit(draft)?)
+            }
             Created::Conflict => {
                 self.fenced = true;
                 Err(met_another(&self.bucket, self.me.clone(), &draft.name()).await)

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eyrie_api::client::User;
+use eyrie_archive::Policy;
 use serde::{Deserialize, Serialize};
 
-use crate::bucket::{BucketConfig, SecretSource};
+use crate::agent::AgentSection;
+use crate::bucket::{Bucket, BucketConfig, SecretSource};
 use crate::limits::{SEGMENT_AGE, SEGMENT_LEN};
+use crate::pin::{PinFile, state_folder};
 use crate::source::SourceConfig;
 
 /// The whole file.
@@ -29,6 +32,15 @@ pub struct Config {
     /// How the tail is cut.
     #[serde(default)]
     pub tail: TailSection,
+    /// What `expire` keeps.
+    #[serde(default)]
+    pub retention: Policy,
+    /// What `eyrie agent` does, and when.
+    #[serde(default)]
+    pub agent: AgentSection,
+    /// Folder for what the program must remember itself; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
 }
 
 /// Where metadata comes from.
@@ -123,7 +135,7 @@ impl Config {
     /// # Errors
     /// Words that say what is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+        let config: Self = serde_yaml_ng::from_str(text).map_err(|error| with_nearest(&error.to_string()))?;
         config.check()?;
         Ok(config)
     }
@@ -145,7 +157,27 @@ impl Config {
         if self.tail.segment_age_ms < 50 || self.tail.segment_age_ms > 600_000 {
             return Err("`tail.segment-age-ms` must be between 50 and 600000".into());
         }
-        Ok(())
+        self.retention.check().map_err(|error| error.to_string())?;
+        self.agent.check()
+    }
+
+    /// Without a source: for commands that look at an archive only.
+    pub fn of_archive(archive: BucketConfig) -> Self {
+        Self {
+            source: SourceSection::default(),
+            milvus: None,
+            archive,
+            recipients: Vec::new(),
+            tail: TailSection::default(),
+            retention: Policy::default(),
+            agent: AgentSection::default(),
+            state: None,
+        }
+    }
+
+    /// Where the newest record of the archive that was seen is kept.
+    pub fn pin(&self, archive: &Bucket) -> PinFile {
+        PinFile::of(&state_folder(self.state.as_deref()), archive)
     }
 
     /// The source as its client wants it, with the password read.
@@ -172,6 +204,32 @@ impl Config {
             spool: section.spool.clone().unwrap_or_default(),
         })
     }
+}
+
+/// A typing error in a key is told with the key that was meant.
+fn with_nearest(error: &str) -> String {
+    let mut quoted = error.split('`').skip(1).step_by(2);
+    let (true, Some(wrong)) = (error.contains("unknown field"), quoted.next()) else { return error.to_owned() };
+    let near = quoted.map(|known| (distance(wrong, known), known)).min();
+    match near.filter(|(steps, known)| *steps <= 1 + known.len() / 3) {
+        Some((_, known)) => format!("{error}. Did you mean `{known}`?"),
+        None => error.to_owned(),
+    }
+}
+
+/// Letters to insert, leave out or exchange to make one word of another.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], at + 1);
+        for (place, against) in other.iter().enumerate() {
+            let exchanged = corner + usize::from(letter != *against);
+            corner = row[place + 1];
+            row[place + 1] = exchanged.min(row[place] + 1).min(corner + 1);
+        }
+    }
+    row[other.len()]
 }
 
 impl TailSection {
@@ -210,5 +268,9 @@ mod tests {
         assert!(why("source: {endpoints: [a], user: root}\narchive: {url: 'memory:'}").contains("source.password"));
         let secret = why("source: {endpoints: [a], user: root, password: hunter2}\narchive: {url: 'memory:'}");
         assert!(!secret.contains("hunter2"), "{secret}");
+        let typing = why("source: {endpoints: [a]}\narchive: {url: 'memory:'}\nretention: {keep-lst: 3}");
+        assert!(typing.contains("Did you mean `keep-last`?"), "{typing}");
+        let never = why("source: {endpoints: [a]}\narchive: {url: 'memory:'}\nagent: {full: '61 * * * *'}");
+        assert!(never.contains("agent.full"), "{never}");
     }
 }

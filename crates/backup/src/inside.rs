@@ -167,7 +167,7 @@ pub async fn tail(
         if before.is_some_and(|before| before != segment.previous) {
             return Err(InsideError::Damaged { name: name(), what: "it does not follow the piece before it".into() });
         }
-        before = Some(<[u8; 32]>::from(Sha256::digest(&bytes)));
+        before = Some(piece.followed_as.map_or_else(|| Sha256::digest(&bytes).into(), |hash| hash.0));
         for revised in segment.revisions {
             if revised.revision.0 > target.full.taken.revision.0 && is_wanted(&target.stop, &revised) {
                 visit(revised);

@@ -74,6 +74,41 @@ pub const WATCH_REST_FACTOR: u32 = 2;
 /// Longest pause of a watching mirror after failed rounds.
 pub const WATCH_PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// Damaged files that a verification tells one by one; all are counted.
+pub const FINDINGS_TOLD: usize = 1000;
+/// Notices that wait to be told: more at once tell nobody more.
+pub const NOTICES_WAITING: usize = 64;
+/// How often a notice is tried.
+pub const NOTICE_ATTEMPTS: u32 = 3;
+/// How long one attempt may take.
+pub const NOTICE_LIMIT: Duration = Duration::from_secs(20);
+/// Messages of the source whose time is remembered until they are archived: beyond it the lag is that of the oldest.
+pub const HEARD_REMEMBERED: usize = 16 << 10;
+/// The step of the agent's schedules.
+pub const SCHEDULE_TICK: Duration = Duration::from_secs(1);
+/// A job that failed is tried again after this time, doubled with each failure …
+pub const JOB_RETRY_FIRST: Duration = Duration::from_secs(60);
+/// … up to this.
+pub const JOB_RETRY_MAX: Duration = Duration::from_secs(3600);
+/// First pause before a tail that broke is begun again; doubled …
+pub const TAIL_RETRY_FIRST: Duration = Duration::from_secs(2);
+/// … up to this.
+pub const TAIL_RETRY_MAX: Duration = Duration::from_secs(120);
+/// How often a standing-by agent looks whether the archive has become free.
+pub const STANDBY_EVERY: Duration = Duration::from_secs(10);
+/// Plain bytes of a piece of tail that stands in for short ones: as much is kept in memory for it.
+pub const TAIL_MERGE_LEN: u64 = 16 << 20;
+/// Pause after a merge of the index that failed.
+pub const MERGE_RETRY_AFTER: Duration = Duration::from_secs(600);
+/// Orders that wait for a running tail.
+pub const ORDERS_WAITING: usize = 16;
+/// Files that an expiry deletes before it makes sure again that it is still the writer.
+pub const SWEEP_BATCH: usize = 200;
+/// A writer that deletes says so often that it is still there.
+pub const STILL_HERE_EVERY: Duration = Duration::from_secs(15);
+/// How often a writer renews the pin of its archive while it writes.
+pub const PIN_EVERY: Duration = Duration::from_secs(10);
+
 // The source, the tail and the object mirror.
 
 /// A call to etcd that only asks: longer than an election, short enough that a dead endpoint is noticed.

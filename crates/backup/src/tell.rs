@@ -48,6 +48,8 @@ pub enum News {
         events: u64,
         /// How old its first change was when it was safe, in milliseconds.
         lag_ms: u64,
+        /// Its bytes as stored.
+        stored_len: u64,
     },
     /// The archive holds everything up to this revision, the source's newest.
     UpToDate {
@@ -58,6 +60,41 @@ pub enum News {
     },
     /// The mirror went on.
     Objects(crate::objects::Count),
+    /// A verification goes on.
+    Verifying {
+        /// Files so far.
+        files: u64,
+        /// Files of all.
+        of_files: u64,
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes of all.
+        of_bytes: u64,
+    },
+    /// An expiry deletes.
+    Deleting {
+        /// Files so far.
+        files: u64,
+        /// Files of all.
+        of_files: u64,
+    },
+    /// A run begins: the archive holds everything up to this revision.
+    Begun {
+        /// The revision.
+        revision: Revision,
+    },
+    /// A deletion, an expiry or a full failed, or history has a gap: what monitoring should count.
+    Failed {
+        /// What: a word for machines.
+        what: &'static str,
+        /// The same in words.
+        words: String,
+    },
+    /// The source has a revision that is not in the archive yet.
+    Heard {
+        /// The revision.
+        revision: Revision,
+    },
     /// Everything up to this revision is recoverable, objects included.
     Recoverable {
         /// The revision.
@@ -82,6 +119,9 @@ impl Tell {
 
     pub(crate) fn news(&self, news: News) {
         (self.0)(news);
+    }
+    pub(crate) fn fail(&self, what: &'static str, words: impl Into<String>) {
+        self.news(News::Failed { what, words: words.into() });
     }
     pub(crate) fn say(&self, words: impl Into<String>) {
         self.news(News::Said(words.into()));

@@ -55,6 +55,46 @@ async fn every_revision_is_what_it_was() {
 }
 
 #[tokio::test]
+async fn short_pieces_become_one_and_the_chain_goes_on() {
+    let mut etcd = Etcd::start().await;
+    let archive = Bucket::memory();
+    let run = backup(&etcd, None, &archive).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let tail =
+        tokio::spawn(
+            async move { run.run(Until::Stopped, &OpenOptions::default(), async { drop(stopped.await) }).await },
+        );
+    let mut expected = Vec::new();
+    // more than one merged piece may hold, so that a span is over before its time
+    for n in 0..30 {
+        let revision = etcd.put(format!("key-{}", n % 5), vec![n; 900_000]).await;
+        expected.push((revision, format!("key-{}", n % 5), n));
+        if n == 20 {
+            wait_for(&archive, revision).await;
+        }
+    }
+    wait_for(&archive, expected.last().unwrap().0).await;
+    stop.send(()).unwrap();
+    tail.await.unwrap().unwrap();
+    // the next run names what the last one ended with
+    let again = backup(&etcd, None, &archive).await;
+    let revision = etcd.put("key-0", vec![77; 10]).await;
+    expected.push((revision, "key-0".into(), 77));
+    take(&again).await.unwrap();
+    let catalog = must_be_whole(&archive).await;
+    let line = catalog.current();
+    let merged = line.tail.values().filter(|piece| piece.segment.followed_as.is_some()).count();
+    assert!(merged >= 1, "nothing was merged: {:#?}", line.tail.keys());
+    assert!(catalog.superseded().map(|(_, old)| old.files.len()).sum::<usize>() >= 5);
+    for (revision, key, n) in expected {
+        let at = At::Revision(eyrie_archive::Revision(revision));
+        let target = catalog.resolve(Ask { at, timeline: None, scope: Scope::MetadataOnly }).unwrap();
+        let space = inside::keys_at(&archive, &target, &Identities::default(), &std::env::temp_dir()).await.unwrap();
+        assert_eq!(space.pairs[key.as_bytes()][0], n, "{key} at revision {revision}");
+    }
+}
+
+#[tokio::test]
 async fn history_that_is_compacted_is_a_named_gap_and_a_new_full_follows() {
     let mut etcd = Etcd::start().await;
     let archive = Bucket::memory();

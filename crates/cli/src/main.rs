@@ -2,6 +2,7 @@
 //!
 //! Knows how a person calls; what is done is done by the crates below.
 
+mod agent;
 mod backup;
 mod doctor;
 mod memory;
@@ -29,6 +30,7 @@ Eyrie keeps what must not be lost: a metadata store that speaks the etcd v3 API.
   eyrie ctl        talk to a member, exactly as etcdctl does     (eyrie ctl put foo bar)
   eyrie utl        work on files of a stopped member, as etcdutl (eyrie utl snapshot restore ...)
   eyrie backup     keep a whole Milvus recoverable in a bucket   (eyrie backup take --config eyrie.yaml)
+  eyrie agent      all of the backup as a daemon                (eyrie agent --config eyrie.yaml)
   eyrie milvus-backup  collections by Milvus's API, as milvus-backup and in its format
   eyrie mirror     make one bucket or folder equal to another   (eyrie mirror /data s3://backup/data)
   eyrie doctor     what is wrong with a cluster, Eyrie's or etcd's, and what to type
@@ -62,6 +64,7 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
         "utl" => utl(args),
         "backup" => backup::run(args),
         "milvus-backup" => milvus_backup::run(&format!("{program} milvus-backup"), args),
+        "agent" => agent::run(args),
         "mirror" => mirror::run(program, args),
         "doctor" => doctor::run(args),
         "version" | "--version" | "-version" => {
@@ -73,7 +76,8 @@ fn eyrie(program: &str, mut args: Vec<OsString>) -> i32 {
             0
         }
         other => {
-            let commands = ["up", "serve", "ctl", "utl", "backup", "milvus-backup", "mirror", "doctor", "version"];
+            let commands =
+                ["up", "serve", "ctl", "utl", "backup", "milvus-backup", "agent", "mirror", "doctor", "version"];
             let near = serve::flags::nearest_of(other, commands.into_iter());
             let hint = near.map(|near| format!(" Did you mean `{program} {near}`?")).unwrap_or_default();
             eprintln!("There is no command `{other}`.{hint}\n\n{HELP}");

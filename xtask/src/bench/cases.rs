@@ -402,7 +402,11 @@ fn window(samples: &[Sample], work: &Work) -> f64 {
 }
 
 /// Puts of 256 bytes on keys `k/…`: all distinct, or over so many keys.
-fn puts(member: &Member, pace: Pace, calls_max: u64, time_max: Duration, keys: u64) -> Result<Outcome> {
+/// Puts, so many keys in turn.
+///
+/// # Errors
+/// As [`load::run`].
+pub(crate) fn puts(member: &Member, pace: Pace, calls_max: u64, time_max: Duration, keys: u64) -> Result<Outcome> {
     let value = noise(VALUE_BYTES);
     load::run(
         &mut Plan {

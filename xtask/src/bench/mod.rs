@@ -9,6 +9,7 @@ mod histogram;
 mod load;
 mod mirror;
 mod report;
+mod rpo;
 mod sides;
 mod wire;
 mod words;
@@ -34,6 +35,7 @@ cargo xtask bench [options]
   --markdown --date YYYY-MM-DD
                   write the results into docs/benchmarks.md
   mirror --help   instead: a folder to an S3 server, beside rclone
+  rpo --help      instead: how far a backup's tail is behind, and what it costs
 Upstream's binaries come from <target>/peers/etcd or ETCD_PEERS_DIR. EYRIE_BIN names another binary to stand in
 Eyrie's place; without it, `cargo build --release -p eyrie` makes it.";
 
@@ -59,6 +61,9 @@ struct Options {
 pub(crate) fn main(args: &[String]) -> Result<()> {
     if let Some(("mirror", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return mirror::main(rest);
+    }
+    if let Some(("rpo", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return rpo::main(rest);
     }
     let Some(options) = parse(args)? else {
         println!("{USAGE}");

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     ids::{LivedMillis, Revision, Seq, StoredPath, TimelineId, UnixMillis},
-    limits::REMEMBERED_MAX,
-    names::OBJECTS,
+    index::Use,
+    limits::{NAMED_MAX, REMEMBERED_MAX},
+    names::{CATALOG, CHECKPOINT, OBJECTS},
     record::{Depth, Drilled, Expired, IndexMerged, Kind, Link, Record, Segment, Source, Stored, Swept, Verified},
 };
 
@@ -38,6 +39,8 @@ impl Catalog {
             superseded: BTreeMap::new(),
             unswept: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            damaged_uses: BTreeMap::new(),
+            damaged_unnamed: BTreeMap::new(),
             verifications: Vec::new(),
             drills: Vec::new(),
             names: BTreeSet::new(),
@@ -90,6 +93,9 @@ impl Catalog {
                 let (objects, bytes, stored_bytes) = (mirrored.objects, mirrored.bytes, mirrored.stored_bytes);
                 let stored = mirrored.piece.clone();
                 self.pieces.insert(seq, Piece { stored, removes: false, objects, bytes, stored_bytes });
+                for path in &mirrored.repaired {
+                    self.found_well(path);
+                }
                 self.line().mirrored(mirrored.mirrored_to);
             }
             Kind::IndexMerged(merged) => self.merge_index(seq, merged),
@@ -186,14 +192,23 @@ impl Catalog {
     }
 
     fn verified(&mut self, seq: Seq, at_ms: UnixMillis, verified: &Verified) {
-        let chain = self.chain_files(verified.full, verified.up_to);
-        if verified.depth >= Depth::Sample && verified.damaged.len() < crate::limits::NAMED_MAX {
-            for path in &chain {
+        if verified.depth >= Depth::Sample && verified.damaged.len() < NAMED_MAX {
+            let pieces: Vec<StoredPath> = self.pieces.values().map(|piece| piece.stored.path.clone()).collect();
+            for path in self.chain_files(verified.full, verified.up_to).iter().chain(&pieces) {
                 self.damaged.remove(path);
             }
         }
+        if verified.depth == Depth::Data {
+            self.forget_damaged_objects(verified);
+        }
         for file in &verified.damaged {
             self.damaged.insert(file.path.clone(), file.what.clone());
+            if !file.uses.is_empty() {
+                self.damaged_uses.insert(file.path.clone(), file.uses.clone());
+            }
+        }
+        if !verified.unnamed.is_empty() {
+            self.damaged_unnamed.insert(verified.full, verified.unnamed.clone());
         }
         let mark = VerifiedMark { at_ms, depth: verified.depth, up_to: verified.up_to };
         if let Some(full) = self.full_mut(verified.full) {
@@ -204,6 +219,22 @@ impl Catalog {
             }
         }
         remember(&mut self.verifications, Past { seq, at_ms, what: verified.clone() });
+    }
+
+    /// Every byte of a chain was read: what was said of its objects before is said anew. A look that is less deep only adds.
+    fn forget_damaged_objects(&mut self, verified: &Verified) {
+        self.damaged_unnamed.remove(&verified.full);
+        let Some((line, full)) = self.full(verified.full) else { return };
+        let (line, from) = (line.id, full.taken.revision);
+        let of_chain = |uses: &Vec<Use>| uses.iter().any(|one| one.meets(line, from, verified.up_to));
+        let known = self.damaged_uses.iter().filter(|(_, uses)| of_chain(uses));
+        let known: Vec<StoredPath> = known.map(|(path, _)| path.clone()).collect();
+        known.iter().for_each(|path| self.found_well(path));
+    }
+
+    fn found_well(&mut self, object: &StoredPath) {
+        self.damaged.remove(object);
+        self.damaged_uses.remove(object);
     }
 
     fn drilled(&mut self, seq: Seq, at_ms: UnixMillis, drilled: &Drilled) {
@@ -245,6 +276,7 @@ impl Catalog {
         for file in &files {
             self.damaged.remove(&file.path);
         }
+        self.forget_unneeded_objects(expired);
         if let Some(removed) = &expired.objects {
             self.names.insert(removed.list.path.clone());
             let (objects, bytes, stored_bytes) = (removed.objects, removed.bytes, removed.stored_bytes);
@@ -262,6 +294,18 @@ impl Catalog {
         self.unswept.insert(seq, Unswept { files, objects, records });
     }
 
+    /// Damaged objects that no kept revision needs are no one's concern any more.
+    fn forget_unneeded_objects(&mut self, expired: &Expired) {
+        expired.fulls.iter().for_each(|full| drop(self.damaged_unnamed.remove(full)));
+        let oldest = |line: &Timeline| line.fulls.values().map(|full| full.taken.revision).min();
+        let oldest: BTreeMap<TimelineId, Revision> =
+            self.timelines.values().filter_map(|line| Some((line.id, oldest(line)?))).collect();
+        let needed = |one: &Use| oldest.get(&one.timeline).is_some_and(|oldest| one.to.is_none_or(|to| to >= *oldest));
+        let unneeded = self.damaged_uses.iter().filter(|(_, uses)| !uses.iter().any(needed));
+        let unneeded: Vec<StoredPath> = unneeded.map(|(path, _)| path.clone()).collect();
+        unneeded.iter().for_each(|path| self.found_well(path));
+    }
+
     /// Forgets what is deleted. The list of removed objects stays as long as one of them is left.
     fn swept(&mut self, swept: &Swept) {
         let Some(mut rest) = self.unswept.remove(&swept.expired) else { return };
@@ -271,6 +315,11 @@ impl Catalog {
             self.names.remove(&file.path);
         }
         rest.files.retain(|file| !gone(file));
+        // Records and checkpoints that could not be deleted are files like any other from now on.
+        let own = |path: &StoredPath| path.as_str().starts_with(CATALOG) || path.as_str().starts_with(CHECKPOINT);
+        let own = swept.left.iter().map(|left| &left.stored).filter(|stored| own(&stored.path));
+        let own: Vec<Stored> = own.filter(|stored| !rest.files.contains(stored)).cloned().collect();
+        rest.files.extend(own);
         rest.records = None;
         if !left.iter().any(|path| path.as_str().starts_with(OBJECTS)) {
             rest.objects = None;

@@ -9,6 +9,7 @@
 
 mod check;
 mod fold;
+mod inspect;
 mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ pub use self::{
 use crate::{
     codec::{self, DecodeError},
     ids::{ArchiveId, LivedMillis, Revision, Seq, Sha256, StoredPath, TimelineId, UnixMillis, WriterId},
+    index::Use,
     limits::{CHECKPOINT_EVERY, FORMAT, SILENCE_MAX},
     names,
     record::{
@@ -56,6 +58,12 @@ pub struct Catalog {
     pub(crate) unswept: BTreeMap<Seq, Unswept>,
     /// Files that the newest look at them found damaged.
     pub(crate) damaged: BTreeMap<StoredPath, String>,
+    /// Of the objects among them: which revisions need them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) damaged_uses: BTreeMap<StoredPath, Vec<Use>>,
+    /// By full: revisions of its chain that need damaged objects which no record had room to name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) damaged_unnamed: BTreeMap<Seq, Vec<Use>>,
     pub(crate) verifications: Vec<Past<Verified>>,
     pub(crate) drills: Vec<Past<Drilled>>,
     /// All names in use; none is used twice.
@@ -474,6 +482,13 @@ impl Catalog {
     /// Whether a file is known to be damaged.
     pub fn is_damaged(&self, path: &StoredPath) -> bool {
         self.damaged.contains_key(path)
+    }
+    /// Whether a reader counts on a file: it is a full, a piece of tail or of the index. Objects stand in the index.
+    pub fn counts_on(&self, path: &StoredPath) -> bool {
+        let full = |line: &Timeline| line.fulls.values().any(|full| full.taken.stored.path == *path);
+        let tail = |line: &Timeline| line.tail.values().any(|piece| piece.segment.stored.path == *path);
+        self.timelines.values().any(|line| full(line) || tail(line))
+            || self.pieces.values().any(|piece| piece.stored.path == *path)
     }
     /// Whether a name is in use.
     pub fn names(&self, path: &StoredPath) -> bool {

@@ -161,7 +161,8 @@ pub enum Start<'a> {
 
 impl Catalog {
     /// Reads the catalogue from its records, given by the places that their names say; the order does not matter.
-    /// Records before the start are ignored. `pin` is a head that was seen earlier and kept elsewhere.
+    /// `pin` is a head that was seen earlier and kept elsewhere. Records before the start say nothing here, but those from
+    /// the pin on must be what was written: else a rewritten past could hide behind a checkpoint.
     ///
     /// # Errors
     /// [`Unreadable`], but never [`Unreadable::Damaged`]: see [`Reading::whole`] for that.
@@ -174,7 +175,8 @@ impl Catalog {
             Start::First => Seq::FIRST,
             Start::Checkpoint { seq, .. } => seq,
         };
-        let files: BTreeMap<Seq, &[u8]> = records.into_iter().filter(|(seq, _)| *seq >= first).collect();
+        let from = pin.map_or(first, |pin| pin.seq.min(first));
+        let files: BTreeMap<Seq, &[u8]> = records.into_iter().filter(|(seq, _)| *seq >= from).collect();
         let Some(head) = files.keys().next_back().copied() else {
             return Err(pin.map_or(Unreadable::Empty, |pin| Unreadable::Vanished { pinned: pin.seq }));
         };
@@ -182,6 +184,7 @@ impl Catalog {
         let mut good = decode_all(&files, &mut damage)?;
         distrust(&mut good, head, pin, &mut damage);
         let mut catalog = fold_all(start, first, head, good, &mut damage)?;
+        missing_behind(from, first, &files, catalog.records_from, &mut damage);
         // Whatever is there: who goes on writing continues behind it.
         catalog.head =
             Link { seq: head, sha256: files.get(&head).map_or(catalog.head.sha256, |file| Sha256::of(file)) };
@@ -191,8 +194,8 @@ impl Catalog {
 }
 
 impl Damage {
-    /// The record that it is about, for sorting.
-    fn place(&self) -> Seq {
+    /// The record that it is about; of several, the first.
+    pub fn place(&self) -> Seq {
         match self {
             Self::Missing { from, .. } => *from,
             Self::Changed { seq, .. }
@@ -308,6 +311,24 @@ fn fold_all(
     }
     note_missing(expected, head.next(), damage);
     Ok(catalog)
+}
+
+/// Names the records between a pin and the start that should be there: the first one, and those that no expiry removed.
+fn missing_behind(from: Seq, first: Seq, files: &BTreeMap<Seq, &[u8]>, kept: Seq, damage: &mut Vec<Damage>) {
+    let must = |seq: &Seq| *seq == Seq::FIRST || *seq >= kept;
+    let absent = (from.0..first.0).map(Seq).filter(must).filter(|seq| !files.contains_key(seq));
+    let mut range: Option<(Seq, Seq)> = None;
+    for seq in absent {
+        range = match range {
+            Some((from, to)) if to.next() == seq => Some((from, seq)),
+            Some((from, to)) => {
+                damage.push(Damage::Missing { from, to });
+                Some((seq, seq))
+            }
+            None => Some((seq, seq)),
+        };
+    }
+    damage.extend(range.map(|(from, to)| Damage::Missing { from, to }));
 }
 
 /// Names the places in `from..to` that nothing was said about yet.

@@ -40,10 +40,7 @@ impl References for ByUse {
     fn need(&self, kept: &[Kept], object: &Entry) -> bool {
         object.uses.iter().any(|one| {
             let open = one.timeline == self.current && one.to.is_none();
-            let meets = |kept: &&Kept| {
-                one.timeline == kept.timeline && one.from <= kept.to && one.to.is_none_or(|to| to >= kept.from)
-            };
-            open || kept.iter().any(|kept| meets(&kept))
+            open || kept.iter().any(|kept| one.meets(kept.timeline, kept.from, kept.to))
         })
     }
 }
@@ -83,8 +80,7 @@ pub struct ObjectPlan {
 impl ObjectPlan {
     /// The list that an [`crate::record::ObjectsRemoved`] names: an index piece with a removal for each.
     pub fn list(&self) -> Vec<u8> {
-        let lines: Vec<Line> =
-            self.removed.iter().map(|entry| Line::Removed { source: entry.source.clone() }).collect();
+        let lines: Vec<Line> = self.removed.iter().map(removal).collect();
         encode_piece(&lines)
     }
 
@@ -95,11 +91,15 @@ impl ObjectPlan {
     }
 }
 
+fn removal(entry: &Entry) -> Line {
+    Line::Removed { source: entry.source.clone(), stored: Some(entry.stored.clone()) }
+}
+
 /// The objects that no revision needs which `plan` keeps, and that are old enough to go.
 pub fn plan_objects(plan: &ExpirePlan, index: &Index, references: &dyn References) -> ObjectPlan {
     let mut objects = ObjectPlan::default();
     for entry in index.entries() {
-        if references.need(&plan.kept, entry) {
+        if references.need(&plan.needed, entry) {
             objects.needed += 1;
         } else if entry.lived_ms.age(plan.lived) < plan.min_age.millis() {
             objects.young += 1;
@@ -113,10 +113,13 @@ pub fn plan_objects(plan: &ExpirePlan, index: &Index, references: &dyn Reference
 }
 
 impl Catalog {
-    /// What stays recoverable after an expiry.
-    pub(super) fn runs_after(&self, expired: &crate::record::Expired) -> Vec<Kept> {
+    /// What stays recoverable after an expiry; `repaired` as if nothing were damaged: the next look may find it well.
+    pub(super) fn runs_after(&self, expired: &crate::record::Expired, repaired: bool) -> Vec<Kept> {
         let mut after = self.clone();
         after.expire(crate::ids::Seq(u64::MAX), expired);
+        if repaired {
+            after.damaged.clear();
+        }
         let mut kept = Vec::new();
         for line in after.timelines() {
             let runs = after.runs(line).into_iter();

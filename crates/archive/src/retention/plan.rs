@@ -26,6 +26,9 @@ pub struct ExpirePlan {
     pub items: Vec<Item>,
     /// Revisions that stay recoverable.
     pub kept: Vec<Kept>,
+    /// Revisions whose objects stay: those, and what damage hides now.
+    #[serde(skip)]
+    pub(super) needed: Vec<Kept>,
     /// The policy, in words.
     pub policy: String,
     /// The plan holds for this state of the catalogue only.
@@ -177,7 +180,7 @@ impl fmt::Display for Why {
             Self::NothingVerified => f.write_str("no chain is verified yet; run: eyrie backup verify"),
             Self::NoneVerifiedSince => f.write_str("no chain was verified since; run: eyrie backup verify"),
             Self::BeforeLoss => f.write_str(
-                "the source has lost nine tenths of its keys since; if that is right, set keep_before_loss: false",
+                "the source has lost nine tenths of its keys since; if that is right, set keep-before-loss: false",
             ),
             Self::KeepLast => f.write_str("it is one of the last ones"),
             Self::Rule { every, keep } => write!(f, "one every {every} is kept for {keep}"),
@@ -227,13 +230,15 @@ pub fn plan(catalog: &Catalog, policy: &Policy, now: UnixMillis) -> Result<Expir
     let mut plan = ExpirePlan {
         items: items.into_iter().map(|(_, item)| item).collect(),
         kept: Vec::new(),
+        needed: Vec::new(),
         policy: policy.to_string(),
         head: catalog.head(),
         lived: judge.lived,
         now,
         min_age: policy.min_age,
     };
-    plan.kept = catalog.runs_after(&plan.record());
+    plan.kept = catalog.runs_after(&plan.record(), false);
+    plan.needed = catalog.runs_after(&plan.record(), true);
     Ok(plan)
 }
 

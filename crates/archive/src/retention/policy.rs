@@ -105,7 +105,7 @@ pub struct Rule {
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Policy {
     /// Fulls by age.
     pub fulls: Vec<Rule>,
@@ -152,7 +152,7 @@ pub enum PolicyError {
         why: &'static str,
     },
     /// Would keep next to nothing.
-    #[error("the retention policy keeps no fulls at all: nothing is removed. Give it a rule, or keep_last")]
+    #[error("the retention policy keeps no fulls at all: nothing is removed. Give it a rule, or keep-last")]
     Empty,
     /// A rule that keeps nothing.
     #[error(
@@ -185,7 +185,7 @@ impl Policy {
             return Err(PolicyError::Absurd("more than 16 rules"));
         }
         if self.keep_last > KEEP_LAST_MAX {
-            return Err(PolicyError::Absurd("keep_last is more than 10000"));
+            return Err(PolicyError::Absurd("keep-last is more than 10000"));
         }
         if self.tail.millis() < TAIL_MIN {
             return Err(PolicyError::Absurd("the tail is kept for less than a minute"));

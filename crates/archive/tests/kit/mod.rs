@@ -69,6 +69,7 @@ pub(crate) fn segment(
         last_at_ms: at.1,
         events: u64::try_from(last - first + 1).unwrap(),
         end: None,
+        followed_as: None,
         plain: plain(),
         stored: stored(path),
     }
@@ -159,6 +160,7 @@ impl Archive {
             files: 1,
             bytes: 1,
             damaged: Vec::new(),
+            unnamed: Vec::new(),
             took_ms: 1,
         }))
     }

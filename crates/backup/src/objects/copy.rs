@@ -2,7 +2,7 @@
 
 use eyrie_archive::names::{self, Wrap};
 use eyrie_archive::record::Stored;
-use eyrie_archive::{Sha256, SourcePath};
+use eyrie_archive::{Entry, LivedMillis, Sha256, SourcePath, Use};
 use futures::TryStreamExt;
 
 use crate::bucket::{Bucket, BucketError, ByteRange, CopyCheck, Kind};
@@ -16,6 +16,14 @@ pub(super) struct Copied {
     pub(super) len: u64,
     pub(super) sha256: Sha256,
     pub(super) stored: Stored,
+}
+
+impl Copied {
+    /// Its line in the index.
+    pub(super) fn entry(&self, lived_ms: LivedMillis, uses: Vec<Use>) -> Entry {
+        let Self { source, len, sha256, stored } = self.clone();
+        Entry { source, len, sha256, stored, lived_ms, uses }
+    }
 }
 
 /// Why it is not.

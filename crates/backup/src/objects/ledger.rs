@@ -22,6 +22,8 @@ pub struct Ledger {
     now: Revision,
     /// In the index; and whether it says there that the current history still names it.
     recorded: HashMap<String, bool>,
+    /// The files of recorded folders, as far as this run copied them.
+    folders: BTreeMap<String, Vec<String>>,
     /// What the index has to learn about recorded objects.
     marks: Vec<Mark>,
     open: BTreeMap<String, Open>,
@@ -98,6 +100,14 @@ pub enum Mark {
     },
 }
 
+impl Mark {
+    fn path(&self) -> &str {
+        match self {
+            Self::Used { path, .. } | Self::Released { path, .. } => path,
+        }
+    }
+}
+
 /// Revisions that need something that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewHole {
@@ -133,6 +143,7 @@ impl Ledger {
             milvus,
             now: Revision(0),
             recorded,
+            folders: BTreeMap::new(),
             marks: Vec::new(),
             open: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -164,9 +175,11 @@ impl Ledger {
             still.insert(path.clone());
             self.want(milvus, name, need, path, at);
         }
+        let folders: Vec<&String> = still.iter().filter(|path| path.ends_with('/')).collect();
         // released while nobody watched: at the latest now
         for (path, used) in &mut self.recorded {
-            if *used && !still.contains(path) {
+            let in_folder = || folders.iter().any(|folder| path.starts_with(*folder));
+            if *used && !still.contains(path) && !in_folder() {
                 *used = false;
                 self.marks.push(Mark::Released { path: path.clone(), to: at });
             }
@@ -268,9 +281,14 @@ impl Ledger {
         self.open.get(path).map(|open| (open.since, open.until))
     }
 
-    /// A durable record says that it is mirrored, and named up to `until`.
-    pub fn recorded(&mut self, path: &str, until: Option<Revision>) {
+    /// A durable record says that it is mirrored, and named up to `until`; `files` are what a folder holds.
+    pub fn recorded(&mut self, path: &str, until: Option<Revision>, files: Vec<String>) {
         let Some(open) = self.open.remove(path) else { return };
+        if path.ends_with('/') {
+            let named = open.until.is_none();
+            self.recorded.extend(files.iter().map(|file| (file.clone(), named)));
+            self.folders.insert(path.to_owned(), files);
+        }
         self.queue.remove(&(open.since, path.to_owned()));
         if open.state != State::Given && !open.given {
             self.release(open.since);
@@ -284,6 +302,35 @@ impl Ledger {
             }
             _ => {}
         }
+    }
+
+    /// Whether the index has this file.
+    pub fn holds(&self, file: &str) -> bool {
+        self.recorded.contains_key(file)
+    }
+
+    /// Whether the current history names the object, or it waits for something: retention must not touch it now.
+    pub fn is_in_use(&self, file: &str) -> bool {
+        let mut folders = self.open.keys().filter(|path| path.ends_with('/'));
+        self.recorded.get(file).copied().unwrap_or_default()
+            || self.open.contains_key(file)
+            || folders.any(|folder| file.starts_with(folder.as_str()))
+            || self.marks.iter().any(|mark| mark.path() == file)
+    }
+
+    /// Retention gave the object up: if it is named again, it has to be copied again.
+    pub fn given_up(&mut self, file: &str) {
+        self.recorded.remove(file);
+        let folder = |(path, _): (&String, &Vec<String>)| file.starts_with(path.as_str()).then(|| path.clone());
+        for folder in self.folders.iter().filter_map(folder).collect::<Vec<_>>() {
+            self.folders.remove(&folder);
+            self.recorded.remove(&folder);
+        }
+    }
+
+    /// The files that a path stands for.
+    pub fn files_of(&self, path: &str) -> Vec<String> {
+        if path.ends_with('/') { self.folders.get(path).cloned().unwrap_or_default() } else { vec![path.to_owned()] }
     }
 
     /// The news for the next index piece.

@@ -8,7 +8,7 @@
 mod copy;
 pub mod ledger;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use eyrie_archive::index::encode_piece;
 use eyrie_archive::record::{HoleClosed, HoleFound, HoleHealed, ObjectsMirrored};
@@ -67,6 +67,14 @@ pub struct Mirror {
     /// Copied, and in no record yet; several for a folder.
     done: Vec<(String, Vec<Copied>)>,
     done_since: Option<Instant>,
+    /// Recorded objects that are damaged in the archive: to be copied anew …
+    to_repair: VecDeque<String>,
+    /// … on their way …
+    repairing: HashSet<String>,
+    /// … and there again, in no record yet.
+    repaired: Vec<Copied>,
+    /// Names that an expiry is deleting: nothing is written under them now.
+    blocked: HashSet<String>,
     later: VecDeque<(Instant, String)>,
     holes: Vec<NewHole>,
     count: Count,
@@ -93,6 +101,10 @@ impl Mirror {
             parallel,
             done: Vec::new(),
             done_since: None,
+            to_repair: VecDeque::new(),
+            repairing: HashSet::new(),
+            repaired: Vec::new(),
+            blocked: HashSet::new(),
             later: VecDeque::new(),
             holes,
             count: Count::default(),
@@ -120,6 +132,7 @@ impl Mirror {
         self.later.clear();
         self.done.clear();
         self.done_since = None;
+        self.repairing.clear();
         std::mem::swap(&mut self.ledger, &mut ledger);
         if keep {
             self.ledger.adopt(ledger);
@@ -134,14 +147,58 @@ impl Mirror {
                 self.ledger.failed(&path);
             }
         }
+        self.pump_repairs();
         let room = self.parallel.saturating_sub(self.jobs.len());
         for Wanted { path, folder } in self.ledger.take(room) {
+            if self.is_blocked(&path) {
+                self.later(path);
+                continue;
+            }
             let (from, to, seal_to) = (self.from.clone(), self.to.clone(), self.seal_to.clone());
             self.jobs.spawn(async move {
                 let outcome = match folder {
                     false => copy::one(&from, &path, &to, &seal_to).await.map(|copied| vec![copied]),
                     true => copy::folder(&from, &path, &to, &seal_to).await,
                 };
+                (path, outcome)
+            });
+        }
+    }
+
+    fn is_blocked(&self, path: &str) -> bool {
+        let inside = || path.ends_with('/') && self.blocked.iter().any(|blocked| blocked.starts_with(path));
+        !self.blocked.is_empty() && (self.blocked.contains(path) || inside())
+    }
+
+    /// An expiry deletes these names from now on: they are not in the archive any more, and must not be written before
+    /// [`Mirror::unblock`].
+    pub fn block(&mut self, gone: impl IntoIterator<Item = String>) {
+        for path in gone {
+            self.ledger.given_up(&path);
+            self.blocked.insert(path);
+        }
+    }
+
+    /// The deletions have ended.
+    pub fn unblock(&mut self) {
+        self.blocked.clear();
+    }
+
+    /// Copies recorded objects anew whose copies in the archive are not well. What the source has no more stays as it is.
+    pub fn repair(&mut self, files: impl IntoIterator<Item = String>) {
+        let mut wanted: Vec<String> = files.into_iter().filter(|file| self.ledger.holds(file)).collect();
+        wanted.retain(|file| !self.repairing.contains(file) && !self.to_repair.contains(file));
+        self.to_repair.extend(wanted);
+    }
+
+    fn pump_repairs(&mut self) {
+        while self.jobs.len() < self.parallel
+            && let Some(path) = self.to_repair.pop_front()
+        {
+            let (from, to, seal_to) = (self.from.clone(), self.to.clone(), self.seal_to.clone());
+            self.repairing.insert(path.clone());
+            self.jobs.spawn(async move {
+                let outcome = copy::one(&from, &path, &to, &seal_to).await.map(|copied| vec![copied]);
                 (path, outcome)
             });
         }
@@ -154,6 +211,20 @@ impl Mirror {
     pub async fn next(&mut self) -> Result<(), MirrorError> {
         let Some(ended) = self.jobs.join_next().await else { return std::future::pending().await };
         let Ok((path, outcome)) = ended else { return Err(MirrorError::Copy("a copy ended early".into())) };
+        if self.repairing.remove(&path) {
+            match outcome {
+                Ok(copied) => {
+                    self.repaired.extend(copied);
+                    self.done_since.get_or_insert_with(Instant::now);
+                }
+                Err(CopyFault::Gone) => {
+                    self.last_trouble =
+                        Some(format!("{path} is damaged in the archive, and the source has it no more"));
+                }
+                Err(CopyFault::Passing(why) | CopyFault::Lasting(why)) => self.last_trouble = Some(why),
+            }
+            return Ok(());
+        }
         match outcome {
             Ok(copied) => {
                 self.failures_in_row = 0;
@@ -197,7 +268,8 @@ impl Mirror {
     /// Whether [`Mirror::settle`] has something to record now.
     pub fn is_due(&self) -> bool {
         let aged = self.done_since.is_some_and(|since| since.elapsed() >= PIECE_AGE);
-        let last = !self.done.is_empty() && self.jobs.is_empty() && self.ledger.waiting() == 0;
+        let last =
+            !(self.done.is_empty() && self.repaired.is_empty()) && self.jobs.is_empty() && self.ledger.waiting() == 0;
         aged || last || self.done.len() >= PIECE_OBJECTS_MAX || !self.holes.is_empty()
     }
 
@@ -208,7 +280,7 @@ impl Mirror {
     pub async fn settle(&mut self, writer: &mut Writer) -> Result<(), MirrorError> {
         self.settle_holes(writer).await?;
         let marks = self.ledger.take_marks();
-        if self.done.is_empty() && marks.is_empty() {
+        if self.done.is_empty() && marks.is_empty() && self.repaired.is_empty() {
             return Ok(());
         }
         let done = std::mem::take(&mut self.done);
@@ -218,32 +290,31 @@ impl Mirror {
         let mut spans = Vec::new();
         for (path, copies) in &done {
             let Some((since, until)) = self.ledger.uses(path) else { continue };
-            spans.push((path.clone(), until));
+            spans.push((path.clone(), until, copies.iter().map(|one| one.source.as_str().to_owned()).collect()));
             let lived_ms = writer.catalog().lived_at(now());
-            lines.extend(copies.iter().map(|one| {
-                Line::Mirrored(Entry {
-                    source: one.source.clone(),
-                    len: one.len,
-                    sha256: one.sha256,
-                    stored: one.stored.clone(),
-                    lived_ms,
-                    uses: vec![Use { timeline, from: since, to: until }],
-                })
-            }));
+            lines.extend(
+                copies
+                    .iter()
+                    .map(|one| Line::Mirrored(one.entry(lived_ms, vec![Use { timeline, from: since, to: until }]))),
+            );
         }
-        let sums = sums(&lines);
-        lines.extend(marks.iter().filter_map(|mark| mark_line(mark, timeline)));
+        let sums = sums(&lines, &self.ledger);
+        lines.extend(marks.iter().flat_map(|mark| mark_lines(mark, timeline, &self.ledger)));
+        let repaired = self.repaired.split_off(self.repaired.len().saturating_sub(NAMED_MAX));
+        let lived_ms = writer.catalog().lived_at(now());
+        lines.extend(repaired.iter().map(|one| Line::Mirrored(one.entry(lived_ms, Vec::new()))));
         let after = writer.catalog().head().seq;
         let nonce = chance::word(4);
         let name = |wrap| names::index(after, &nonce, wrap);
         let packed = pack::bytes(&self.to, &Recipients::nobody(), name, encode_piece(&lines).into()).await?;
-        for (path, until) in spans {
-            self.ledger.recorded(&path, until);
+        for (path, until, files) in spans {
+            self.ledger.recorded(&path, until, files);
         }
         self.ledger.marks_recorded(&marks);
         let (objects, bytes, stored_bytes) = sums;
         let mirrored_to = self.mirrored_to(writer.catalog(), None);
-        let record = ObjectsMirrored { piece: packed.stored, objects, bytes, stored_bytes, mirrored_to };
+        let repaired = repaired.into_iter().map(|one| one.stored.path).collect();
+        let record = ObjectsMirrored { piece: packed.stored, objects, bytes, stored_bytes, mirrored_to, repaired };
         writer.append(Kind::ObjectsMirrored(record)).await?;
         for hole in self.ledger.healed_holes() {
             let how = "its objects could be copied after all".into();
@@ -329,19 +400,24 @@ pub fn known(index: &Index, catalog: &Catalog) -> HashMap<String, bool> {
     index.entries().map(|entry| (entry.source.as_str().to_owned(), open(entry))).collect()
 }
 
-fn sums(lines: &[Line]) -> (u64, u64, u64) {
+/// Objects that the index does not have yet, and their bytes.
+fn sums(lines: &[Line], ledger: &Ledger) -> (u64, u64, u64) {
     lines.iter().fold((0, 0, 0), |sum, line| match line {
-        Line::Mirrored(entry) => (sum.0 + 1, sum.1 + entry.len, sum.2 + entry.stored.len),
+        Line::Mirrored(entry) if !ledger.holds(entry.source.as_str()) => {
+            (sum.0 + 1, sum.1 + entry.len, sum.2 + entry.stored.len)
+        }
         _ => sum,
     })
 }
 
-fn mark_line(mark: &Mark, timeline: eyrie_archive::TimelineId) -> Option<Line> {
-    let source = |path: &String| SourcePath::new(path.as_str()).ok();
-    Some(match mark {
-        Mark::Used { path, from } => Line::Used { source: source(path)?, timeline, from: *from },
-        Mark::Released { path, to } => Line::Released { source: source(path)?, timeline, to: *to },
-    })
+fn mark_lines(mark: &Mark, timeline: eyrie_archive::TimelineId, ledger: &Ledger) -> Vec<Line> {
+    let sources = |path: &str| ledger.files_of(path).into_iter().filter_map(|file| SourcePath::new(file).ok());
+    match mark {
+        Mark::Used { path, from } => sources(path).map(|source| Line::Used { source, timeline, from: *from }).collect(),
+        Mark::Released { path, to } => {
+            sources(path).map(|source| Line::Released { source, timeline, to: *to }).collect()
+        }
+    }
 }
 
 /// Holes of the same revisions and cause are one.

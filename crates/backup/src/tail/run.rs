@@ -21,10 +21,12 @@ use eyrie_state::ClusterId;
 use tokio::task::JoinHandle;
 
 use super::cutter::Cutter;
+use super::merging::{self, Merges};
+use super::orders::{self, Orders, Sweeping};
 use super::segment::Segment;
 use crate::catalog::{self, OpenOptions, Writer, sha};
 use crate::chance;
-use crate::history::{Event, TimeMs};
+use crate::history::{Event, Revised, TimeMs};
 use crate::limits::{
     COPY_FAILURES_MAX, FULL_RETRY_AFTER, PROGRESS_RECORD_EVERY, RECONCILE_EVERY, TAIL_WAITING_MAX, TICK,
 };
@@ -76,13 +78,30 @@ impl Backup {
         options: &OpenOptions,
         stop: impl Future<Output = ()>,
     ) -> Result<Done, BackupError> {
+        self.run_with(until, options, None, stop).await
+    }
+
+    /// The same, and carries out the orders of others.
+    ///
+    /// # Errors
+    /// As [`Backup::run`].
+    pub async fn run_with(
+        &self,
+        until: Until,
+        options: &OpenOptions,
+        mut orders: Option<&mut Orders>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Done, BackupError> {
         tokio::pin!(stop);
         let mut run = tokio::select! {
             run = Run::begin(self, until, options) => run?,
             () = &mut stop => return Ok(Done::default()),
         };
+        if let Some(newest) = run.writer.catalog().current().newest_revision() {
+            self.tell.news(News::Begun { revision: eyrie_state::Revision(newest.0) });
+        }
         loop {
-            let ended = run.follow_until_break(until, &mut stop).await?;
+            let ended = run.follow_until_break(until, &mut orders, &mut stop).await?;
             match ended {
                 Ended::Reached | Ended::Stopped => return run.finish().await,
                 Ended::Broke(reason) => run.mend(reason).await?,
@@ -106,12 +125,17 @@ struct Storing {
     last_at: TimeMs,
     events: u64,
     end: [u8; 32],
+    revisions: Vec<Revised>,
+    previous: [u8; 32],
 }
 
-struct Run<'a> {
-    backup: &'a Backup,
-    writer: Writer,
-    mirror: Option<Mirror>,
+pub(super) struct Run<'a> {
+    pub(super) backup: &'a Backup,
+    pub(super) writer: Writer,
+    pub(super) mirror: Option<Mirror>,
+    /// An expiry deletes.
+    pub(super) sweeping: Option<Sweeping>,
+    pub(super) merges: Merges,
     cutter: Cutter,
     storing: Option<Storing>,
     follow: Follow,
@@ -129,7 +153,7 @@ struct Run<'a> {
     /// A full that is stored, and is recorded once the tail has come as far and tells the same of its revision.
     full_stored: Option<(Full, FullTaken)>,
     /// A full is wanted as soon as the follower has seen that the history is ours.
-    full_wanted: bool,
+    pub(super) full_wanted: bool,
     anchored: bool,
     /// What the tail tells of the revisions that were heard while a full is on its way.
     heard: BTreeMap<Revision, [u8; 32]>,
@@ -140,7 +164,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn begin(backup: &'a Backup, until: Until, options: &OpenOptions) -> Result<Self, BackupError> {
-        match catalog::read(&backup.archive, options.pin).await {
+        match catalog::read(&backup.archive, options.pinned()).await {
             Ok(reading) => {
                 let line = reading.catalog.current();
                 let same = line.source.objects == backup.milvus.is_some();
@@ -161,6 +185,7 @@ impl<'a> Run<'a> {
         let opened = Opened { source: backup.described(&full), sealed_to: backup.seal_to.texts() };
         let writer = Writer::open(&backup.archive, &opened, options).await?;
         let mut run = Self::new(backup, writer, until, &full);
+        run.finish_sweeps().await?;
         run.name_unwatched().await?;
         run.record_first_full(&full).await?;
         run.start_ledger(&full, false).await?;
@@ -183,6 +208,8 @@ impl<'a> Run<'a> {
             backup,
             writer,
             mirror: None,
+            sweeping: None,
+            merges: Merges::default(),
             cutter: Cutter::new(tail.segment_bytes, tail.segment_age()),
             storing: None,
             follow,
@@ -206,7 +233,7 @@ impl<'a> Run<'a> {
     /// Goes on where an earlier run ended. The ledger begins at the last revision that was wholly mirrored, so that
     /// objects named and forgotten meanwhile are seen.
     async fn resume(backup: &'a Backup, until: Until, options: &OpenOptions) -> Result<Self, BackupError> {
-        let reading = catalog::read(&backup.archive, options.pin).await?;
+        let reading = catalog::read(&backup.archive, options.pinned()).await?;
         let line = reading.catalog.current();
         let opened = Opened { source: line.source.clone(), sealed_to: backup.seal_to.texts() };
         let writer = Writer::open(&backup.archive, &opened, options).await?;
@@ -223,6 +250,7 @@ impl<'a> Run<'a> {
         let anchor = Anchor { cluster, revision: eyrie_state::Revision(base.0), digest };
         let mut run = Self::bare(backup, writer, backup.source.follow(anchor));
         (run.skip_to, run.skip_end, run.previous) = (head, end, previous);
+        run.finish_sweeps().await?;
         if let Some(hole) = begin.hole {
             run.writer.append(Kind::HoleFound(hole)).await?;
         }
@@ -317,6 +345,7 @@ impl<'a> Run<'a> {
     async fn follow_until_break(
         &mut self,
         until: Until,
+        orders: &mut Option<&mut Orders>,
         stop: &mut (impl Future<Output = ()> + Unpin),
     ) -> Result<Ended, BackupError> {
         let mut tick = tokio::time::interval(TICK);
@@ -333,6 +362,9 @@ impl<'a> Run<'a> {
                 stored = joined(self.storing.as_mut().map(|storing| &mut storing.task)) => self.record_piece(stored).await?,
                 full = joined(self.full.as_mut()) => self.take_in_full(full)?,
                 copied = copied(self.mirror.as_mut()) => copied?,
+                swept = orders::swept(self.sweeping.as_mut()) => self.take_in_sweep(swept).await?,
+                merged = merging::merged(&mut self.merges) => self.take_in_merge(merged).await?,
+                order = Orders::next(orders.as_deref_mut()) => self.obey(order).await?,
                 _ = tick.tick() => {}
             }
             self.step().await?;
@@ -347,6 +379,7 @@ impl<'a> Run<'a> {
         if self.storing.is_none() && self.cutter.is_due(Instant::now()) {
             self.store_piece();
         }
+        self.merge_if_due();
         if let Some(mirror) = &mut self.mirror {
             mirror.pump();
             if mirror.is_due() {
@@ -357,7 +390,7 @@ impl<'a> Run<'a> {
                 mirror.give_up_after(COPY_FAILURES_MAX)?;
             }
             if let Some(trouble) = mirror.take_trouble() {
-                self.backup.tell.warn(format!("a copy is tried again: {trouble}"));
+                self.backup.tell.fail("copy", format!("a copy failed: {trouble}"));
             }
             if self.reconciled_at.elapsed() > RECONCILE_EVERY {
                 self.reconciled_at = Instant::now();
@@ -384,6 +417,9 @@ impl<'a> Run<'a> {
                 self.backup.tell.news(News::UpToDate { revision, at });
             }
             Heard::Revisions(revisions) => {
+                if let Some(last) = revisions.last() {
+                    self.backup.tell.news(News::Heard { revision: last.revision });
+                }
                 if let Some(mirror) = &mut self.mirror {
                     mirror.follow(&revisions);
                 }
@@ -413,21 +449,32 @@ impl<'a> Run<'a> {
         let (first_revision, last_revision) = (Revision(first.revision.0), Revision(last.revision.0));
         let (first_at, last_at, end) = (first.heard_at, last.heard_at, source::digest(last));
         let events = revisions.iter().map(|revised| revised.events.len() as u64).sum();
-        let bytes = Segment { previous: self.previous, revisions }.encode();
+        let (kept, previous) = (revisions.clone(), self.previous);
+        let bytes = Segment { previous, revisions }.encode();
         let (bucket, seal_to) = (self.backup.archive.clone(), self.backup.seal_to.clone());
         let (timeline, nonce) = (self.writer.catalog().current().id, chance::word(4));
         let task = tokio::spawn(async move {
             let name = |wrap| names::tail(timeline, first_revision, last_revision, &nonce, wrap);
             pack::bytes(&bucket, &seal_to, name, bytes.into()).await
         });
-        self.storing =
-            Some(Storing { task, first: first_revision, last: last_revision, first_at, last_at, events, end });
+        self.storing = Some(Storing {
+            task,
+            first: first_revision,
+            last: last_revision,
+            first_at,
+            last_at,
+            events,
+            end,
+            revisions: kept,
+            previous,
+        });
     }
 
     async fn record_piece(&mut self, stored: Joined<Result<Packed, pack::PackError>>) -> Result<(), BackupError> {
         let Some(piece) = self.storing.take() else { return Ok(()) };
         let Packed { plain, stored } = stored??;
-        let Storing { first, last, first_at, last_at, events, .. } = piece;
+        let stored_len = stored.len;
+        let Storing { first, last, first_at, last_at, events, revisions, previous, .. } = piece;
         let segment = SegmentRecord {
             first,
             last,
@@ -435,17 +482,20 @@ impl<'a> Run<'a> {
             last_at_ms: millis(last_at),
             events,
             end: Some(sha(piece.end)),
+            followed_as: None,
             plain,
             stored,
         };
+        let recorded = segment.clone();
         let mirrored_to = self.mirror.as_ref().and_then(|mirror| mirror.mirrored_to(self.writer.catalog(), Some(last)));
         self.writer.append(Kind::TailCut(TailCut { segment, mirrored_to })).await?;
+        self.remember(recorded, revisions, previous);
         self.previous = plain.sha256.0;
         self.done.pieces += 1;
         self.done.events += events;
         let lag_ms = TimeMs::now().0.saturating_sub(first_at.0);
         let (first, last) = (eyrie_state::Revision(first.0), eyrie_state::Revision(last.0));
-        self.backup.tell.news(News::TailCut { first, last, events, lag_ms });
+        self.backup.tell.news(News::TailCut { first, last, events, lag_ms, stored_len });
         self.tell_recoverable();
         Ok(())
     }
@@ -476,7 +526,9 @@ impl<'a> Run<'a> {
             }
             Err(error) if self.goal.is_some() => Err(error),
             Err(error) => {
-                self.backup.tell.warn(format!("the full is tried again in {} s: {error}", FULL_RETRY_AFTER.as_secs()));
+                self.backup
+                    .tell
+                    .fail("full", format!("the full is tried again in {} s: {error}", FULL_RETRY_AFTER.as_secs()));
                 let every = self.backup.config.tail.full_every().unwrap_or_default();
                 self.full_at = (Instant::now() + FULL_RETRY_AFTER).checked_sub(every).unwrap_or_else(Instant::now);
                 Ok(())
@@ -540,7 +592,7 @@ impl<'a> Run<'a> {
 
     /// History broke off: what was heard before is stored, the break is named, a new full begins what follows.
     async fn mend(&mut self, reason: Break) -> Result<(), BackupError> {
-        self.backup.tell.warn(format!("{reason}; a new full is taken"));
+        self.backup.tell.fail("history", format!("{reason}; a new full is taken"));
         let other = reason.is_other_history();
         self.flush().await?;
         if let Some(mirror) = &mut self.mirror {
@@ -596,6 +648,7 @@ impl<'a> Run<'a> {
             mirror.settle(&mut self.writer).await?;
         }
         self.say_progress().await?;
+        self.writer.keep_pin(false);
         let line = self.writer.catalog().current();
         self.done.revision = line.newest_revision().map_or(0, |revision| revision.0);
         self.done.mirrored_to = line.mirrored_to.map(|revision| revision.0);
@@ -663,7 +716,8 @@ fn uncertain(mirrored_to: Revision, head: Revision) -> HoleFound {
 /// What the archive knows of its last revision, and the hash that the next piece must name.
 fn known_end(line: &Timeline, head: Revision) -> (Option<[u8; 32]>, [u8; 32]) {
     if let Some(piece) = line.tail.values().next_back().filter(|piece| piece.segment.last == head) {
-        return (piece.segment.end.map(|end| end.0), piece.segment.plain.sha256.0);
+        let named = piece.segment.followed_as.unwrap_or(piece.segment.plain.sha256);
+        return (piece.segment.end.map(|end| end.0), named.0);
     }
     let full = line.fulls.values().find(|full| full.taken.revision == head);
     full.map_or((None, [0; 32]), |full| (full.taken.end.map(|end| end.0), full.taken.plain.sha256.0))

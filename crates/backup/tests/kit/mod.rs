@@ -169,10 +169,8 @@ fn unescape(text: &str) -> Vec<u8> {
 pub(crate) async fn backup(etcd: &Etcd, milvus: Option<&Bucket>, archive: &Bucket) -> Backup {
     let config = Config {
         source: SourceSection { endpoints: vec![etcd.endpoint.clone()], ..SourceSection::default() },
-        milvus: None,
-        archive: BucketConfig::new(BucketUrl::parse("memory:").unwrap()),
-        recipients: Vec::new(),
         tail: TailSection { segment_age_ms: 200, ..TailSection::default() },
+        ..Config::of_archive(BucketConfig::new(BucketUrl::parse("memory:").unwrap()))
     };
     let milvus = milvus.map(|bucket| MilvusBucket {
         bucket: bucket.clone(),

@@ -1,10 +1,12 @@
 //! `eyrie backup`: a whole Milvus, continuously, in a bucket.
 
+mod expire;
 mod list;
 mod settings;
 mod show;
-mod take;
-mod watch;
+pub(crate) mod take;
+mod verify;
+pub(crate) mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,10 +32,13 @@ At three in the morning:
   What can I get back?           eyrie backup list --config eyrie.yaml
   What is inside?                eyrie backup show --config eyrie.yaml
   Save all of it now:            eyrie backup take --config eyrie.yaml
+  Is it still whole?             eyrie backup verify --config eyrie.yaml --read-data
+  What would retention remove?   eyrie backup expire --config eyrie.yaml --dry-run
   Without a configuration:       eyrie backup take --etcd http://127.0.0.1:2379 --archive s3://backups/milvus \\
                                    --bucket s3://milvus-bucket --recipient age1...
 
-Exit code: 0 all is well, 1 it failed (what was recorded is safe; run again), 2 nothing was done."
+Exit code: 0 all is well, 1 it failed (what was recorded is safe; run again), 2 nothing was done.
+Of verify: 0 all is well, 1 something is damaged, 2 nothing, or not all, could be looked at."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -50,13 +55,17 @@ enum Command {
     List(list::List),
     /// In words what is inside
     Show(show::Show),
+    /// Is the archive still what it says? Every record and file, and what a damaged one means
+    Verify(verify::Verify),
+    /// Remove what the retention policy gives up
+    Expire(expire::Expire),
     /// Make a key pair: the backup needs the public key only
     Keygen(Keygen),
 }
 
 /// How a command answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     /// For people
     Text,
     /// JSON, one object in each line
@@ -90,6 +99,8 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
             Command::Tail(tail) => tail.run().await,
             Command::List(list) => list.run().await,
             Command::Show(show) => show.run().await,
+            Command::Verify(verify) => verify.run().await,
+            Command::Expire(expire) => expire.run().await,
             Command::Keygen(keygen) => keygen.run(),
         }
     })

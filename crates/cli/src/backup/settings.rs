@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use eyrie_backup::bucket::{BucketConfig, BucketUrl};
-use eyrie_backup::config::{Config, MilvusSection, SourceSection, TailSection};
+use eyrie_backup::config::{Config, MilvusSection};
 
 /// The flags that every command has.
 #[derive(clap::Args)]
@@ -38,13 +38,7 @@ impl Settings {
             Some(path) => Config::read(path).map_err(|error| error.to_string())?,
             None => {
                 let archive = self.archive.as_ref().ok_or_else(|| missing("--archive ADDRESS"))?;
-                Config {
-                    source: SourceSection::default(),
-                    milvus: None,
-                    archive: bucket(archive)?,
-                    recipients: Vec::new(),
-                    tail: TailSection::default(),
-                }
+                Config::of_archive(bucket(archive)?)
             }
         };
         if !self.etcd.is_empty() {

@@ -62,11 +62,12 @@ impl Writing {
             Err(error) => return refused(&format!("can't listen for signals: {error}")),
         };
         let kept = config.milvus.is_some();
-        let options = OpenOptions { take_over: self.take_over, accept_damage: self.accept_damage, pin: None };
         let backup = match Backup::open(config, watch::tell(self.output)).await {
             Ok(backup) => backup,
             Err(error) => return refused(&error.to_string()),
         };
+        let pin = Some(backup.config.pin(&backup.archive));
+        let options = OpenOptions { take_over: self.take_over, accept_damage: self.accept_damage, pin };
         match backup.run(until, &options, stop).await {
             Ok(done) => self.answer(&done, until, kept),
             Err(error @ (BackupError::Config(_) | BackupError::Layout(_))) => refused(&error.to_string()),
@@ -116,7 +117,7 @@ impl Writing {
 }
 
 /// Ends with the first SIGTERM or SIGINT.
-fn stop() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop() -> std::io::Result<impl Future<Output = ()>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

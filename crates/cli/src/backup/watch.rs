@@ -29,7 +29,7 @@ struct Seen {
 }
 
 /// Who tells it.
-pub(super) fn tell(output: Output) -> Tell {
+pub(crate) fn tell(output: Output) -> Tell {
     let seen = Mutex::new(Seen::default());
     let terminal = std::io::stderr().is_terminal();
     Tell::new(move |news| {
@@ -57,6 +57,19 @@ impl Seen {
             }
             News::FullReading { bytes, of } => self.work("reading the full", *bytes, *of, terminal),
             News::FullStoring { bytes, of } => self.work("storing the full", *bytes, *of, terminal),
+            News::Verifying { files, of_files, bytes, of_bytes } => {
+                let words = format!(
+                    "looked at {files} of {of_files} files, {} of {} read",
+                    size_text(*bytes),
+                    size_text(*of_bytes)
+                );
+                self.status(&words, terminal);
+            }
+            News::Deleting { files, of_files } => {
+                self.status(&format!("deleted {files} of {of_files} files"), terminal);
+            }
+            News::Failed { words, .. } => self.line(&format!("warning: {words}")),
+            News::Heard { .. } | News::Begun { .. } => {}
             News::TailCut { last, lag_ms, .. } => {
                 (self.revision, self.lag_ms) = (last.0, *lag_ms);
                 self.pieces += 1;
@@ -124,13 +137,22 @@ fn line_of_json(news: &News) {
         News::FullTaken { revision, keys, stored_len, members } => json!({
             "event": "full_taken", "revision": revision.0, "keys": keys, "stored_bytes": stored_len, "members": members,
         }),
-        News::TailCut { first, last, events, lag_ms } => {
-            json!({"event": "tail_cut", "first": first.0, "last": last.0, "events": events, "lag_ms": lag_ms})
+        News::TailCut { first, last, events, lag_ms, stored_len } => {
+            json!({
+                "event": "tail_cut", "first": first.0, "last": last.0, "events": events, "lag_ms": lag_ms,
+                "stored_bytes": stored_len,
+            })
         }
         News::UpToDate { revision, at } => json!({"event": "up_to_date", "revision": revision.0, "at_ms": at.0}),
         News::Objects(count) => json!({
             "event": "objects", "copied": count.objects, "bytes": count.bytes, "open": count.open, "holes": count.holes,
         }),
+        News::Verifying { files, of_files, bytes, of_bytes } => {
+            json!({"event": "verifying", "files": files, "of_files": of_files, "bytes": bytes, "of_bytes": of_bytes})
+        }
+        News::Deleting { files, of_files } => json!({"event": "deleting", "files": files, "of_files": of_files}),
+        News::Failed { what, words } => json!({"event": "failed", "what": what, "words": words}),
+        News::Heard { .. } | News::Begun { .. } => return,
         News::Recoverable { revision } => json!({"event": "recoverable", "revision": revision.0}),
     };
     crate::screen::tell(&value.to_string());
