@@ -1,13 +1,13 @@
 //! Shape: what a request must look like before it may enter the log. For the border; needs no state.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::answer::Refusal;
 use crate::command::{Compare, DeleteRange, KeyRange, Op, Put, Range, Txn};
 use crate::limits::{LEASE_TTL_SECS_MAX, TXN_DEPTH_MAX};
+use crate::spans::Spans;
 
 /// A put names a key, and does not give what it asks to keep.
 ///
@@ -87,14 +87,10 @@ struct Changes<'a> {
     /// The keys it puts, and whether the put keeps something of the pair before it.
     puts: BTreeMap<&'a [u8], bool>,
     /// Deletes that no put may touch.
-    deletes: Deletes,
+    deletes: Spans,
     /// Deletes without an end: a put may follow them, as upstream has it, unless it keeps something.
-    endless: Deletes,
+    endless: Spans,
 }
-
-/// Deletes as disjoint spans by their first key; `None`: no end.
-#[derive(Default)]
-struct Deletes(BTreeMap<Bytes, Option<Bytes>>);
 
 /// Gathers what a list of operations changes.
 ///
@@ -120,8 +116,8 @@ fn changes(ops: &[Op]) -> Result<Changes<'_>, Refusal> {
             for (key, keeps) in branch.puts {
                 *all.puts.entry(key).or_default() |= keeps;
             }
-            branch.deletes.0.into_iter().for_each(|(from, to)| all.deletes.insert(from, to));
-            branch.endless.0.into_iter().for_each(|(from, to)| all.endless.insert(from, to));
+            all.deletes.extend(branch.deletes);
+            all.endless.extend(branch.endless);
         }
     }
     for op in ops {
@@ -136,7 +132,7 @@ fn changes(ops: &[Op]) -> Result<Changes<'_>, Refusal> {
 impl Changes<'_> {
     fn delete(&mut self, keys: &KeyRange) {
         match keys {
-            KeyRange::One(key) => self.deletes.insert(key.clone(), Some([&key[..], &[0]].concat().into())),
+            KeyRange::One(key) => self.deletes.insert_key(key),
             KeyRange::Span(from, to) if from < to => self.deletes.insert(from.clone(), Some(to.clone())),
             KeyRange::Span(..) => {}
             KeyRange::From(from) => self.endless.insert(from.clone(), None),
@@ -144,37 +140,8 @@ impl Changes<'_> {
     }
 
     fn may_put(&self, key: &[u8], keeps: bool) -> Result<(), Refusal> {
-        let twice = self.puts.contains_key(key) || self.deletes.cover(key) || (keeps && self.endless.cover(key));
+        let twice = self.puts.contains_key(key) || self.deletes.holds(key) || (keeps && self.endless.holds(key));
         if twice { Err(Refusal::DuplicateKey) } else { Ok(()) }
-    }
-}
-
-impl Deletes {
-    fn insert(&mut self, mut from: Bytes, mut to: Option<Bytes>) {
-        let reaches = |end: &Option<Bytes>, key: &Bytes| end.as_ref().is_none_or(|end| end >= key);
-        // Swallow the span that begins before and reaches here, then all that begin inside.
-        if let Some((first, end)) = self.0.range(..=from.clone()).next_back()
-            && reaches(end, &from)
-        {
-            from = first.clone();
-        }
-        while let Some((first, end)) = self.0.range(from.clone()..).next() {
-            if !reaches(&to, first) {
-                break;
-            }
-            to = match (to, end) {
-                (Some(a), Some(b)) => Some(a.max(b.clone())),
-                _ => None,
-            };
-            let first = first.clone();
-            self.0.remove(&first);
-        }
-        self.0.insert(from, to);
-    }
-
-    fn cover(&self, key: &[u8]) -> bool {
-        let before = self.0.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back();
-        before.is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < &end[..]))
     }
 }
 

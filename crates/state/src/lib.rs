@@ -12,6 +12,7 @@ mod index;
 mod lease;
 mod open;
 mod range;
+mod spans;
 mod state;
 mod txn;
 mod write;
