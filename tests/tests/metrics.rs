@@ -39,6 +39,34 @@ fn counted() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_a_compaction_dropped_is_counted() -> Verdict {
+    Ok(compacted()?)
+}
+
+fn compacted() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let setup = Setup::new(&Program::under_test()?, dir.path())?;
+    let store = setup.start()?;
+    let metric = |name: &str| value(&setup.endpoint(), &format!("etcd_debugging_mvcc_{name}"));
+    for number in 0..5 {
+        store.etcdctl_ok(&["put", "key", &number.to_string()])?;
+    }
+    let names = ["db_compaction_keys_total", "db_compaction_last", "db_compaction_total_duration_milliseconds_count"];
+    for name in names {
+        ensure!(metric(name)? == 0.0, "{name}: there was none yet");
+    }
+    store.etcdctl_ok(&["compact", "5", "--physical"])?;
+    let dropped = metric("db_compaction_keys_total")?;
+    ensure!(dropped == 3.0, "of the revisions 2 to 5 only the last is needed, and {dropped} were dropped");
+    ensure!(metric("db_compaction_last")? > 1.0e9, "the time of the compaction");
+    ensure!(metric("db_compaction_total_duration_milliseconds_count")? == 1.0, "one compaction");
+    for name in ["db_compaction_pause_duration_milliseconds", "index_compaction_pause_duration_milliseconds"] {
+        ensure!(metric(&format!("{name}_count"))? >= 1.0, "{name}: at least one step");
+    }
+    Ok(())
+}
+
 /// One value of the metrics page.
 fn value(endpoint: &str, name: &str) -> Result<f64> {
     let address = endpoint.trim_start_matches("http://");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use eyrie_raft::{Entry, EntryKind, MembershipChange};
 use eyrie_state::{Answer, Applied, Command, LogIndex, MemberId, Proposal, Term};
@@ -50,6 +50,7 @@ impl ApplyThread {
     /// [`Fatal`] when an entry can't be read or the tables can't be trusted: the member must stop.
     pub(crate) fn run(self) -> Result<(), Fatal> {
         let mut next_step = self.compaction_pending().then(Instant::now);
+        let mut compacting_since = Instant::now();
         let mut next_give_back = Instant::now();
         loop {
             let patience = next_step.map_or(GIVE_BACK_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
@@ -61,7 +62,8 @@ impl ApplyThread {
                 Ok(ToApply::Entries(entries)) => {
                     let compacted = self.apply(entries)?;
                     if compacted && next_step.is_none() {
-                        next_step = Some(Instant::now());
+                        compacting_since = Instant::now();
+                        next_step = Some(compacting_since);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -75,7 +77,7 @@ impl ApplyThread {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             if next_step.is_some_and(|at| at <= Instant::now()) {
-                next_step = self.compact_a_little()?.then(|| Instant::now() + self.compaction_pause);
+                next_step = self.compact_a_little(compacting_since)?.then(|| Instant::now() + self.compaction_pause);
             }
         }
     }
@@ -189,13 +191,21 @@ impl ApplyThread {
         self.shared.state.read().compaction_pending()
     }
 
-    /// One step of compaction. Returns whether more remains.
-    fn compact_a_little(&self) -> Result<bool, Fatal> {
+    /// One step of a compaction that began then. Returns whether more remains.
+    fn compact_a_little(&self, since: Instant) -> Result<bool, Fatal> {
+        let metrics = &self.shared.metrics.mvcc;
+        let begun = Instant::now();
         let mut state = self.shared.state.write();
-        state.compaction_step(self.compaction_keys_per_step).map_err(Fatal::halt)?;
+        let step = state.compaction_step(self.compaction_keys_per_step).map_err(Fatal::halt)?;
         let (more, compacted) = (state.compaction_pending(), state.compacted());
         drop(state);
+        let held = millis(begun.elapsed());
+        metrics.index_compaction_pause.observe(held);
+        metrics.compaction_pause.observe(held);
+        metrics.compaction_keys.inc_by(step.dropped as u64);
         if !more {
+            metrics.compaction_total.observe(millis(since.elapsed()));
+            metrics.compaction_last.set(unix_seconds());
             if let Some(revision) = compacted {
                 log_info!("finished scheduled compaction", "compact-revision" = &revision.0);
             }
@@ -203,6 +213,15 @@ impl ApplyThread {
         }
         Ok(more)
     }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// The time of the host, for people who look at a graph.
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
 }
 
 fn read(entry: Entry) -> Result<Work, Fatal> {
