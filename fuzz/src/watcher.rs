@@ -5,6 +5,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use eyrie_disk::tables::EXIT_DAMAGED;
 
 use crate::targets::Target;
 use crate::worker;
@@ -22,17 +23,18 @@ const POLL: Duration = Duration::from_millis(50);
 pub fn watch(target: &Target, seed: u64, seconds: u64) -> Result<Option<String>> {
     let progress = tempfile::NamedTempFile::new().context("make the progress file")?;
     std::fs::write(progress.path(), u64::MAX.to_le_bytes()).context("write the progress file")?;
-    let myself = std::env::current_exe().context("find this program")?;
-    let mut child = Command::new(myself)
-        .args([target.name, "--seconds", &seconds.to_string(), "--seed", &seed.to_string(), "--worker"])
-        .arg(progress.path())
-        .spawn()
-        .context("start the worker")?;
-    let ended = outcome(&mut child, progress.path())?;
-    let what = match ended {
-        Ended::By(status) if status.success() => return Ok(None),
-        Ended::By(status) => format!("the worker ended with {status}"),
-        Ended::Stalled(why) => why,
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let what = loop {
+        let seconds = until.saturating_duration_since(Instant::now()).as_secs().max(1);
+        let ended = outcome(&mut worker(target, seed, seconds, progress.path())?, progress.path())?;
+        match ended {
+            Ended::By(status) if status.success() => return Ok(None),
+            // The engine of the tables may end the process, if it says why; the next input is another process's.
+            Ended::By(status) if status.code() == Some(EXIT_DAMAGED) && Instant::now() < until => {}
+            Ended::By(status) if status.code() == Some(EXIT_DAMAGED) => return Ok(None),
+            Ended::By(status) => break format!("the worker ended with {status}"),
+            Ended::Stalled(why) => break why,
+        }
     };
     let iteration = iteration(progress.path())?;
     if iteration == u64::MAX {
@@ -47,6 +49,14 @@ pub fn watch(target: &Target, seed: u64, seconds: u64) -> Result<Option<String>>
         target.name,
         path.display()
     )))
+}
+
+/// A process that feeds one input after another.
+fn worker(target: &Target, seed: u64, seconds: u64, progress: &Path) -> Result<Child> {
+    let myself = std::env::current_exe().context("find this program")?;
+    let mut command = Command::new(myself);
+    command.args([target.name, "--seconds", &seconds.to_string(), "--seed", &seed.to_string(), "--worker"]);
+    command.arg(progress).spawn().context("start the worker")
 }
 
 enum Ended {

@@ -11,7 +11,8 @@ use crate::allocation;
 use crate::mutate::{Chance, mutate};
 use crate::targets::Target;
 
-/// Feeds broken inputs for so long; the number of the current one stands in the file `progress`.
+/// Feeds broken inputs for so long, from the one after that whose number stands in the file `progress` on; there the number
+/// of the current one stands.
 ///
 /// # Errors
 /// When a whole input of the corpus is refused: then the target tests nothing. A finding ends the process instead.
@@ -22,9 +23,11 @@ pub fn run(target: &Target, seed: u64, seconds: u64, progress: &Path) -> Result<
             bail!("{}: the decoder refuses whole input number {number} of the corpus", target.name);
         }
     }
-    let progress = File::options().write(true).open(progress).context("open the progress file")?;
+    let progress = File::options().read(true).write(true).open(progress).context("open the progress file")?;
+    let mut last = [0; 8];
+    progress.read_exact_at(&mut last, 0).context("read the progress file")?;
     let until = Instant::now() + Duration::from_secs(seconds);
-    let (mut iteration, mut accepted) = (0_u64, 0_u64);
+    let (mut iteration, mut accepted) = (u64::from_le_bytes(last).wrapping_add(1), 0_u64);
     while Instant::now() < until {
         progress.write_at(&iteration.to_le_bytes(), 0).context("write the progress file")?;
         let input = input(target, &corpus, seed, iteration);

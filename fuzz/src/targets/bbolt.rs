@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use eyrie_disk::bbolt::{BucketPlan, Database, Extent, Image, WriteFault};
+use eyrie_state::LeaseId;
+use eyrie_state::record::LeaseRow;
 
 use super::Target;
 
@@ -35,7 +37,9 @@ pub(super) const TARGET: Target = Target {
 /// A file with so many pairs in its large bucket.
 pub(super) fn image(pairs: u32) -> Vec<u8> {
     let small = vec![(Bytes::from_static(b"consistent_index"), Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 44]))];
-    let medium = (0..200_u32).map(|n| (Bytes::from(format!("row{n:04}")), Bytes::from(vec![7; 30]))).collect();
+    let lease = |id| LeaseRow { id: LeaseId(id), ttl_secs: 60, remaining_secs: id };
+    let row = |row: LeaseRow| (Bytes::copy_from_slice(&LeaseRow::key(row.id)), Bytes::from(row.encode()));
+    let medium = (1..200).map(|id| row(lease(id))).collect();
     let extent = Extent { records: u64::from(pairs), bytes: u64::from(pairs) * 80, key_len_max: 17 };
     let buckets = vec![
         ("key".to_string(), BucketPlan::Streamed(extent)),

@@ -9,6 +9,7 @@ mod etcd_wal;
 mod faulty;
 mod gateway;
 mod milvus;
+mod peer;
 mod records;
 mod scratch;
 mod snapshot;
@@ -44,7 +45,7 @@ pub const ALL: &[Target] = &[
     snapshot::TARGET,
     etcd_wal::TARGET,
     wire::PROTOBUF,
-    wire::JSON,
+    peer::TARGET,
     gateway::TARGET,
     milvus::TARGET,
 ];

@@ -33,9 +33,9 @@ pub(super) const TARGET: Target = Target {
         }
         let status = file.status().expect("the status of a checked file");
         let mut pairs = 0;
-        file.history(&mut |_, _, _| {
+        file.history::<SnapshotFault>(|_, _, _| {
             pairs += 1;
-            Ok::<(), SnapshotFault>(())
+            Ok(())
         })
         .expect("the history of a checked file");
         for bucket in Bucket::ALL {

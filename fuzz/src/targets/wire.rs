@@ -1,9 +1,8 @@
-//! Requests as they come from clients: protobuf and JSON.
+//! Requests as they come from clients in protobuf.
 
 use eyrie_api::pb;
 use prost::Message;
 use prost::bytes::Bytes;
-use serde_json::from_slice;
 
 use super::Target;
 
@@ -27,33 +26,6 @@ pub(super) const PROTOBUF: Target = Target {
         known.contains(&true)
     },
 };
-
-pub(super) const JSON: Target = Target {
-    name: "json",
-    what: "requests in JSON",
-    corpus: json,
-    reseal: None,
-    run: |input| {
-        let known = [
-            from_slice::<pb::PutRequest>(input).is_ok(),
-            from_slice::<pb::RangeRequest>(input).is_ok(),
-            from_slice::<pb::TxnRequest>(input).is_ok(),
-            from_slice::<pb::WatchRequest>(input).is_ok(),
-        ];
-        known.contains(&true)
-    },
-};
-
-/// One request of each kind as JSON: put, range, transaction, watch.
-pub(super) fn json() -> Vec<Vec<u8>> {
-    let texts = [
-        serde_json::to_vec(&put()),
-        serde_json::to_vec(&range()),
-        serde_json::to_vec(&txn(4)),
-        serde_json::to_vec(&watch()),
-    ];
-    texts.map(|text| text.expect("a request as JSON")).to_vec()
-}
 
 fn survives<M: Message + Default + PartialEq + std::fmt::Debug>(bytes: &Bytes) -> bool {
     let Ok(message) = M::decode(bytes.clone()) else { return false };

@@ -8,7 +8,7 @@ use super::format::{
 
 /// A branch or leaf page (with its overflow), or the inline page of a small bucket.
 ///
-/// All element bounds lie inside `bytes`, and the keys of one page ascend strictly.
+/// All elements lie inside `bytes`, one behind the other as every writer lays them, and the keys of one page ascend strictly.
 #[derive(Debug, Clone)]
 pub(crate) struct TreePage {
     bytes: Bytes,
@@ -33,23 +33,27 @@ impl TreePage {
         if PAGE_HEADER_LEN + page.count * ELEMENT_LEN > body.len() {
             return Err("element table runs over the page end");
         }
-        let mut previous: Option<(usize, usize)> = None;
+        let mut free_from = PAGE_HEADER_LEN + page.count * ELEMENT_LEN;
+        let mut previous: Option<&[u8]> = None;
         for index in 0..page.count {
             let (at, key_len, value_len) = page.bounds(index);
             let end = at.checked_add(key_len).and_then(|n| n.checked_add(value_len));
-            if end.is_none_or(|end| end > body.len()) {
+            let Some(end) = end.filter(|end| *end <= body.len()) else {
                 return Err("element runs over the page end");
+            };
+            // Otherwise a small file could hold more than it has bytes.
+            if at < free_from {
+                return Err("element overlaps the element table or the element before");
             }
-            if at < PAGE_HEADER_LEN + page.count * ELEMENT_LEN {
-                return Err("element overlaps the element table");
-            }
-            if previous.is_some_and(|(at_before, len)| body[at_before..at_before + len] >= body[at..at + key_len]) {
+            free_from = end;
+            let key = &body[at..at + key_len];
+            if previous.is_some_and(|before| before >= key) {
                 return Err("keys out of order");
             }
             if leaf && page.is_bucket(index) && value_len < BUCKET_HEADER_LEN {
                 return Err("bucket header too short");
             }
-            previous = Some((at, key_len));
+            previous = Some(key);
         }
         Ok(page)
     }

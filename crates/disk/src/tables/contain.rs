@@ -13,8 +13,13 @@ use eyrie_state::TableFault;
 
 const ADVICE: &str = "Keep a copy of the data directory, then restore a snapshot into a new one: eyrie utl snapshot restore SNAPSHOT --data-dir NEW";
 
+/// The process ends with this when redb panics while it cleans up after a panic: Rust would abort it without a word.
+pub const EXIT_DAMAGED: i32 = 74;
+
 thread_local! {
     static INSIDE: Cell<u32> = const { Cell::new(0) };
+    /// Panics that nobody has caught yet.
+    static UNCAUGHT: Cell<u32> = const { Cell::new(0) };
 }
 static HOOK: Once = Once::new();
 
@@ -28,14 +33,20 @@ pub(super) fn quiet<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if INSIDE.with(Cell::get) == 0 {
-                before(info);
+            if INSIDE.get() == 0 {
+                return before(info);
+            }
+            UNCAUGHT.set(UNCAUGHT.get() + 1);
+            if UNCAUGHT.get() > 1 {
+                eprintln!("the tables are damaged: the table engine can't go on, and this process ends. {ADVICE}");
+                std::process::exit(EXIT_DAMAGED);
             }
         }));
     });
     INSIDE.with(|n| n.set(n.get() + 1));
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     INSIDE.with(|n| n.set(n.get() - 1));
+    UNCAUGHT.set(0);
     result.map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(ToString::to_string);
         text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "the table engine stopped".into())

@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 
 pub use self::{
     build::{Batch, TablesBuilder, Tally, UnnamedTables},
+    contain::EXIT_DAMAGED,
     space::Space,
     view::View,
 };
