@@ -13,6 +13,7 @@
 //! load       writers and watchers that remember every promise, and the check that all were kept
 //! crashpoint     a process killed at the Nth system call that changes files
 //! milvus     a real Milvus on a store
+//! watching   one watch stream, of which every answer is seen
 //! ```
 
 pub mod auth;
@@ -27,3 +28,4 @@ pub mod place;
 pub mod ports;
 pub mod store;
 pub mod verdict;
+pub mod watching;

@@ -32,6 +32,11 @@ fn foreign_and_damaged_data_dirs_are_refused() -> Verdict {
 }
 
 #[test]
+fn a_data_dir_of_a_later_release_is_refused() -> Verdict {
+    Ok(newer_dirs()?)
+}
+
+#[test]
 fn a_data_dir_with_a_part_removed_is_refused_or_whole() -> Verdict {
     Ok(removed_parts()?)
 }
@@ -133,6 +138,37 @@ fn foreign_dirs() -> Result<()> {
     Ok(())
 }
 
+/// What a later release will have written is left alone by this one, and its message says so.
+fn newer_dirs() -> Result<()> {
+    let whole = filled()?;
+    let later_identity = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).context("the identity is text")?;
+        let later = text.replacen("eyrie-data-dir 1 ", "eyrie-data-dir 2 ", 1);
+        ensure!(later != text, "the identity begins in another way: {text}");
+        Ok(later.into_bytes())
+    };
+    let later_segment = |mut bytes: Vec<u8>| {
+        let version = bytes.get_mut(8..12).context("a segment without a header")?;
+        ensure!(version == 1u32.to_le_bytes(), "the version of a segment stands elsewhere: {version:?}");
+        version.copy_from_slice(&2u32.to_le_bytes());
+        Ok(bytes)
+    };
+    // The first one: the next one may be prepared already, and is empty.
+    let segments =
+        parts(&whole.data)?.into_iter().filter(|part| part.starts_with("wal") && part.components().count() == 2);
+    let segment = segments.min().context("no log")?;
+    let changes: [(&Path, &dyn Fn(Vec<u8>) -> Result<Vec<u8>>); 2] =
+        [(Path::new("eyrie"), &later_identity), (&segment, &later_segment)];
+    for (part, later) in changes {
+        let copy = whole.copy()?;
+        let file = copy.setup.data.join(part);
+        std::fs::write(&file, later(std::fs::read(&file)?)?)?;
+        let log = refuses(&Program::under_test()?, &copy.setup.data, copy.dir.path())?;
+        ensure!(log.contains("newer eyrie"), "{}: the message does not say why:\n{log}", part.display());
+    }
+    Ok(())
+}
+
 fn removed_parts() -> Result<()> {
     let whole = filled()?;
     for part in parts(&whole.data)? {
@@ -183,7 +219,7 @@ struct Whole {
 }
 
 struct Copy {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     setup: Setup,
 }
 
@@ -212,7 +248,7 @@ impl Whole {
         let setup = Setup::new(&Program::under_test()?, dir.path())?;
         let copied = Command::new("cp").arg("-a").arg(&self.data).arg(&setup.data).status()?;
         ensure!(copied.success(), "cp -a");
-        Ok(Copy { _dir: dir, setup })
+        Ok(Copy { dir, setup })
     }
 }
 
@@ -241,8 +277,8 @@ impl Copy {
     }
 }
 
-/// The member must end with an error and leave every file as it was.
-fn refuses(program: &Program, data: &Path, dir: &Path) -> Result<()> {
+/// The member must end with an error and leave every file as it was. Returns what it said.
+fn refuses(program: &Program, data: &Path, dir: &Path) -> Result<String> {
     let before = contents(data)?;
     let mut setup = Setup::new(program, dir)?;
     setup.data = data.to_path_buf();
@@ -251,7 +287,7 @@ fn refuses(program: &Program, data: &Path, dir: &Path) -> Result<()> {
     ensure!(!status.success(), "{}: it ended with success:\n{log}", data.display());
     ensure!(log.contains(&data.display().to_string()), "the message does not name the data dir:\n{log}");
     ensure!(contents(data)? == before, "{}: files were changed", data.display());
-    Ok(())
+    Ok(log)
 }
 
 fn contents(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
