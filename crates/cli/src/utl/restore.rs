@@ -13,9 +13,9 @@ use super::zap;
 
 const PLACE: &str = "utl/restore.rs";
 
-/// Users and roles travel, but nobody asks them here.
-pub(super) const AUTH_WARNING: &str = "authentication is switched on in this data. Its users and roles are kept; check \
-                                       that the server enforces them before you let clients in";
+/// Users and roles travel with the data, and are enforced: who restores must know a password.
+pub(super) const AUTH_WARNING: &str = "authentication is switched on in this data: its users and roles are kept, and the \
+                                       server will ask for them";
 
 pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     let [file] = &parsed.args[..] else {
