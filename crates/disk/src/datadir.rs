@@ -4,6 +4,8 @@
 //! unfinished directory may be begun afresh, and a finished one that lacks a part never is.
 //! Must never know what is inside the tables or the log.
 
+mod rejoin;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -367,7 +369,11 @@ fn first_name(path: &Path) -> Result<Option<String>, DirError> {
         other => other.map_err(at("read", path))?,
     };
     for entry in entries {
-        let name = entry.map_err(at("read", path))?.file_name().to_string_lossy().into_owned();
+        let entry = entry.map_err(at("read", path))?;
+        if rejoin::is_aside(&entry.path()) {
+            continue;
+        }
+        let name = entry.file_name().to_string_lossy().into_owned();
         // A file system's own folder is nobody's data; mount points begin with it.
         let nothing = [LOCK, "lost+found", CERTIFICATES].contains(&name.as_str())
             || name == format!("{IDENTITY}.{}", atomic::TEMPORARY);

@@ -8,6 +8,10 @@
 //! ```
 //! A leader's messages go out before its own write: its followers sync while it does.
 //!
+//! Whoever writes on another thread calls [`Group::handed_over`] in the place of the write and goes on with other work;
+//! [`Group::persisted_up_to`] follows when the write is done, in the order of the numbers. Until then nobody hears what
+//! relies on it, and this member's own copy counts for no quorum.
+//!
 //! Knows no file, no socket, no clock: a tick is a call, and the election timeout's chance comes from `seed`.
 
 use std::collections::VecDeque;
@@ -127,12 +131,26 @@ pub struct Persisted {
     pub commit: Option<u64>,
 }
 
+/// Work whose write is somebody else's now.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// Its number: numbers only grow.
+    pub number: u64,
+    /// To send at once: this relies on nothing that is being written.
+    pub now: Vec<Message>,
+    /// To send when the write is done, and all before it.
+    pub later: Vec<Message>,
+}
+
 /// A raft group seen from one member.
 pub struct Group {
     node: RawNode<LogStore>,
     id: u64,
     first_kept: u64,
     handed_out: HardState,
+    /// The newest term that is on disk, and terms on their way there with the number of their work.
+    durable_term: u64,
+    terms: VecDeque<(u64, u64)>,
     pace: Pace,
     /// How often this member stood for election: part of its chance.
     elections: u64,
@@ -203,6 +221,8 @@ impl Group {
             id,
             first_kept: start.index + 1,
             handed_out: hard_state,
+            durable_term: hard_state.term,
+            terms: VecDeque::new(),
             pace,
             elections: 0,
             was: StateRole::Follower,
@@ -343,6 +363,8 @@ impl Group {
     pub fn persisted(&mut self, mut work: Work) -> Persisted {
         let Some(ready) = work.ready.take() else { return Persisted::default() };
         let mut light = self.node.advance_append(ready);
+        self.durable_term = self.node.raft.term;
+        self.terms.clear();
         let commit = light.commit_index();
         if let Some(commit) = commit {
             self.node.mut_store().kept.wl().mut_hard_state().commit = commit;
@@ -350,6 +372,33 @@ impl Group {
         let mut messages = work.after;
         messages.extend(light.take_messages().into_iter().map(Message));
         Persisted { messages, committed: light.take_committed_entries().into_iter().map(from_raft).collect(), commit }
+    }
+
+    /// What `work` asks to write is somebody else's to write now, in the order of these calls; a hard state that need not
+    /// reach the disk is taken out of it and rides with a later write.
+    pub fn handed_over(&mut self, work: &mut Work) -> HandedOver {
+        let Some(ready) = work.ready.take() else { return HandedOver::default() };
+        let number = ready.number();
+        if !work.must_sync && work.hard_state.take().is_some() {
+            // Differs from every hard state to come: so that one is handed out.
+            self.handed_out.commit = 0;
+        }
+        if let Some(state) = work.hard_state {
+            self.terms.push_back((number, state.term));
+        }
+        self.node.advance_append_async(ready);
+        let relies_on_nothing = |message: &Message| message.relies_on_no_write() && message.0.term <= self.durable_term;
+        let (now, later) = std::mem::take(&mut work.after).into_iter().partition(relies_on_nothing);
+        HandedOver { number, now, later }
+    }
+
+    /// All work up to this number is on disk. There may be new work then.
+    pub fn persisted_up_to(&mut self, number: u64) {
+        while let Some((_, term)) = self.terms.front().filter(|(of, _)| *of <= number).copied() {
+            self.durable_term = term;
+            self.terms.pop_front();
+        }
+        self.node.on_persist_ready(number);
     }
 
     /// Everything up to `index` is applied: old entries need not be kept. Changes of the members up to there must have
@@ -522,3 +571,7 @@ fn from_raft(entry: eraftpb::Entry) -> Entry {
 #[cfg(test)]
 #[path = "group_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "late_writes_tests.rs"]
+mod late_writes_tests;

@@ -9,6 +9,6 @@ pub mod message;
 mod store;
 
 pub use change::{MembershipChange, VoteChange};
-pub use group::{Group, Pace, Persisted, Place, ProposeError, RaftFault, Standing, Work};
+pub use group::{Group, HandedOver, Pace, Persisted, Place, ProposeError, RaftFault, Standing, Work};
 pub use log::{Entry, EntryKind, HardState, LogStart, Membership};
 pub use message::{Message, SnapshotMark};

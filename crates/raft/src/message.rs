@@ -71,6 +71,16 @@ impl Message {
         self
     }
 
+    /// It says nothing about this member's log: that it is alive, or that it asks what the leader knows.
+    pub(crate) fn relies_on_no_write(&self) -> bool {
+        matches!(self.0.get_msg_type(), MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex)
+    }
+
+    /// It carries entries for the log.
+    pub fn has_entries(&self) -> bool {
+        !self.0.entries.is_empty()
+    }
+
     /// Only members of the local process may say this; from outside it is refused.
     pub(crate) fn is_local(&self) -> bool {
         raft::raw_node::is_local_msg(self.0.get_msg_type()) || self.0.get_msg_type() == MessageType::MsgPropose

@@ -1,5 +1,6 @@
 //! Long work that clients' writes must not feel: on a thread of its own, which gives way, and in short breaths.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eyrie_disk::step_aside;
@@ -7,7 +8,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
 use crate::limits::CHORES_AT_ONCE_MAX;
-use crate::store::Store;
+use crate::node::Shared;
 
 /// Who wants to begin waits here.
 static TURNS: Semaphore = Semaphore::const_new(CHORES_AT_ONCE_MAX);
@@ -45,7 +46,7 @@ const REST_MAX: Duration = Duration::from_millis(5);
 
 /// Paces work that streams bytes: full speed while the log is idle, every second moment while it is not.
 pub(crate) struct Breath {
-    store: Store,
+    shared: Arc<Shared>,
     applied: u64,
     moved: Option<Instant>,
     begun: Instant,
@@ -53,9 +54,9 @@ pub(crate) struct Breath {
 }
 
 impl Breath {
-    pub(crate) fn new(store: Store) -> Self {
-        let applied = store.applied();
-        Self { store, applied, moved: None, begun: Instant::now(), bytes: 0 }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let applied = shared.progress.applied();
+        Self { shared, applied, moved: None, begun: Instant::now(), bytes: 0 }
     }
 
     /// So many bytes are done: rests now and then, for as long as they took, while entries are being applied.
@@ -64,7 +65,7 @@ impl Breath {
         if self.bytes < BYTES_PER_BREATH {
             return;
         }
-        let (now, applied) = (Instant::now(), self.store.applied());
+        let (now, applied) = (Instant::now(), self.shared.progress.applied());
         if applied != self.applied {
             (self.applied, self.moved) = (applied, Some(now));
         }

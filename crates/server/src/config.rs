@@ -134,6 +134,8 @@ pub struct Config {
     pub initial_cluster_existing: bool,
     /// Refuse changes of the members that would cost the quorum.
     pub strict_reconfig_check: bool,
+    /// Learners at a time.
+    pub max_learners: usize,
     /// Go on as a cluster of one, without the other members.
     pub force_new_cluster: bool,
     /// Raft tick.
@@ -186,6 +188,10 @@ pub struct Config {
     pub initial_corrupt_check: bool,
     /// Check them wholly so often while running; zero for never.
     pub corrupt_check_time: Duration,
+    /// Compare the members' digests so often; zero for never.
+    pub digest_time: Duration,
+    /// A member of a cluster whose data is damaged is rebuilt from the others.
+    pub self_repair: bool,
     /// Certificates for clients.
     pub client_tls: TlsConfig,
     /// Certificates between members.
@@ -205,6 +211,11 @@ impl Config {
     /// How long a request may take: 5 s and two elections, as in etcd.
     pub(crate) fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// There are others from which this member could be rebuilt.
+    pub(crate) fn may_self_repair(&self) -> bool {
+        self.self_repair && !self.force_new_cluster && self.initial_cluster.iter().any(|(name, _)| *name != self.name)
     }
 
     /// How many threads serve clients.
@@ -232,6 +243,7 @@ impl Default for Config {
             initial_cluster_token: "etcd-cluster".into(),
             initial_cluster_existing: false,
             strict_reconfig_check: true,
+            max_learners: 1,
             force_new_cluster: false,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(1000),
@@ -258,6 +270,8 @@ impl Default for Config {
             unsafe_no_fsync: false,
             initial_corrupt_check: false,
             corrupt_check_time: Duration::ZERO,
+            digest_time: Duration::from_secs(600),
+            self_repair: true,
             client_tls: TlsConfig::default(),
             peer_tls: TlsConfig::default(),
             tls: TlsBounds::default(),

@@ -17,7 +17,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use self::lobby::Lobby;
-use self::welcome::{Connection, Guest, Household, Manners, Opened, Sparingly, connected};
+pub(crate) use self::welcome::Sparingly;
+use self::welcome::{Connection, Guest, Household, Manners, Opened, connected};
 use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;

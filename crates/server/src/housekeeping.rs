@@ -68,7 +68,27 @@ pub(crate) async fn keep_house(store: Store, config: Config) {
         std::future::pending::<()>().await;
     };
     let checks = check_now_and_then(&store, config.corrupt_check_time);
-    tokio::join!(lease::expiry_loop(store.clone()), checkpoints, compaction, watch_over(&store), checks);
+    let digests = compare_now_and_then(&store, config.digest_time);
+    let repair = store.keep_whole(config.may_self_repair());
+    tokio::join!(
+        lease::expiry_loop(store.clone()),
+        checkpoints,
+        compaction,
+        watch_over(&store),
+        checks,
+        digests,
+        repair
+    );
+}
+
+async fn compare_now_and_then(store: &Store, pause: Duration) {
+    if pause.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(pause).await;
+        store.compare_digests().await;
+    }
 }
 
 async fn check_now_and_then(store: &Store, pause: Duration) {

@@ -10,6 +10,12 @@ pub(crate) const PROPOSALS_PER_ROUND_MAX: usize = 2_048;
 pub(crate) const PROPOSAL_BYTES_PER_ROUND_MAX: usize = 8 << 20;
 /// Rounds of committed entries that may wait for the apply thread.
 pub(crate) const APPLY_ROUNDS_WAITING_MAX: usize = 64;
+/// Bytes that may wait for the log's disk; beyond it entries from other members are dropped, and the leader sends them again.
+pub(crate) const LOG_BYTES_UNDER_WAY_MAX: u64 = 64 << 20;
+/// How often a full disk is looked at again.
+pub(crate) const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
+/// A leader whose log's disk does not answer for so many election timeouts hands its leadership over: others may be faster.
+pub(crate) const STALLED_ELECTIONS_MAX: u32 = 2;
 /// Commands applied under one hold of the state's lock, so that readers wait for microseconds.
 pub(crate) const COMMANDS_PER_LOCK_MAX: usize = 64;
 /// What a request may exceed `max_request_bytes` by on the wire (etcd's figure).
@@ -98,6 +104,8 @@ pub(crate) const PEER_DIAL_PAUSE_MAX: Duration = Duration::from_millis(500);
 pub(crate) const PEER_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// A member that is silent for longer is dialed anew (etcd's figure for reads and writes).
 pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A connection to the peer port without a request is let go after so long: places are few, and members ask at once.
+pub(crate) const PEER_FIRST_REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Pieces of a snapshot that wait between reading and sending, or between hearing and writing.
 pub(crate) const SNAPSHOT_PIECES_WAITING_MAX: usize = 8;
 /// How long an acceptor rests after an error such as too many open files.

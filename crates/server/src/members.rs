@@ -31,6 +31,10 @@ impl Store {
         let member = Member { id: added_member_id(&wanted.peer_urls, seconds), ..wanted };
         self.permit(&Command::MemberAdd(member.clone()))?;
         self.read(|state| state.check_member_add(&member))?;
+        let learners = self.all_members().iter().filter(|member| member.learner).count();
+        if member.learner && learners >= self.learners_max() {
+            return Err(Refusal::TooManyLearners.into());
+        }
         if self.strict_reconfig_check() {
             let members = self.all_members();
             if !member.learner && !enough_to_add(&members) {
@@ -212,7 +216,7 @@ impl Store {
     }
 
     /// Returns when this member has been confirmed as the leader since the call.
-    async fn still_leading(&self) -> Result<(), ServeError> {
+    pub(crate) async fn still_leading(&self) -> Result<(), ServeError> {
         let before = self.standing();
         if !before.is_leader {
             return Err(ServeError::NoLeader);
@@ -236,11 +240,11 @@ impl Store {
         }
     }
 
-    fn client_of(&self, member: u64) -> Option<PeerClient<tonic::transport::Channel>> {
+    pub(crate) fn client_of(&self, member: u64) -> Option<PeerClient<tonic::transport::Channel>> {
         peer::client(self.shared(), member)
     }
 
-    fn all_members(&self) -> Vec<Member> {
+    pub(crate) fn all_members(&self) -> Vec<Member> {
         self.read(|state| state.members().cloned().collect())
     }
 
@@ -257,7 +261,7 @@ impl Store {
         self.connected_voters(members) > (voters.saturating_sub(1)) / 2 + 1
     }
 
-    fn connected_voters(&self, members: &[Member]) -> usize {
+    pub(crate) fn connected_voters(&self, members: &[Member]) -> usize {
         let since =
             |member: &&Member| self.shared().peers.connected_for(member.id.0).is_some_and(|time| time >= HEALTHY_AFTER);
         members.iter().filter(|member| !member.learner).filter(since).count()

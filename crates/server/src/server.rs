@@ -16,7 +16,7 @@ use crate::metrics::GrpcCounted;
 use crate::node::{self, Fatal, Threads};
 use crate::peer::{self, PeerThread};
 use crate::store::Store;
-use crate::tls::{ServerTls, Side};
+use crate::tls::{PeerTls, ServerTls, Side};
 use crate::{http, log_info, log_warn, pages};
 
 /// How long a member that is alone may take to lead: far longer than it ever needs.
@@ -45,20 +45,32 @@ impl Server {
     /// # Errors
     /// [`Fatal`] says what is wrong, what is safe and what to do. Nothing that was there before is changed then.
     pub fn start(config: &Config) -> Result<Self, Fatal> {
+        Self::start_after(config, None)
+    }
+
+    /// As [`Server::start`], after a run that ended for [`Server::damage`].
+    ///
+    /// # Errors
+    /// As for [`Server::start`].
+    pub fn start_after(config: &Config, damage: Option<&str>) -> Result<Self, Fatal> {
         // Ports first: a taken port must not cost a founded store.
         let listeners = config.listen_client_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let pages_only = config.listen_client_http_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let peers = config.listen_peer_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let metrics_only = config.listen_metrics_urls.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
         let tls = client_tls(config)?;
+        let peer_tls = peer_tls(config)?;
         // On a thread of its own: what start-up needed for a moment goes back to the system when that thread ends.
         let started = std::thread::scope(|scope| {
-            let opening = std::thread::Builder::new().name("start".into()).spawn_scoped(scope, || node::start(config));
+            let opening = std::thread::Builder::new()
+                .name("start".into())
+                .spawn_scoped(scope, || node::start(config, peer_tls, damage));
             let opening = opening.map_err(|error| Fatal::Other(format!("can't start a thread: {error}")))?;
             opening.join().unwrap_or_else(|_| Err(Fatal::panicked("start")))
         });
         let node::Started { shared, threads, dir } = started?;
         let store = Store::new(shared, config);
+        let peers = peers.into_iter().zip(config.listen_peer_urls.iter().map(|url| url.tls)).collect();
         let peers = peer::serve(store.shared_arc(), &store.itself(), peers)?;
         let (house, stop_house) = keep_house(&store, config)?;
         let services = GrpcCounted::new(Services::new(&store, config), store.metrics().grpc.clone());
@@ -101,6 +113,12 @@ impl Server {
         }
     }
 
+    /// Why the member has to stop, if that is damage which the other members can make good: it can be started again after
+    /// that.
+    pub fn damage(&self) -> Option<String> {
+        self.store.shared().ending.damage()
+    }
+
     /// Stops gracefully: open requests end, everything is made durable.
     ///
     /// # Errors
@@ -135,6 +153,32 @@ fn client_tls(config: &Config) -> Result<Option<ServerTls>, Fatal> {
         return ServerTls::open(Side::Clients, config).map(Some);
     }
     Ok(None)
+}
+
+/// How members talk over TLS, where any URL of theirs or any flag asks for it.
+fn peer_tls(config: &Config) -> Result<Option<PeerTls>, Fatal> {
+    let given = &config.peer_tls;
+    let files = [&given.cert_file, &given.client_cert_file, &given.trusted_ca_file];
+    let listens = config.listen_peer_urls.iter().any(|url| url.tls);
+    let named = config.initial_cluster.iter().map(|(_, url)| url).chain(&config.initial_advertise_peer_urls);
+    let asked = given.auto || files.into_iter().any(Option::is_some);
+    if !listens && !asked && !named.into_iter().any(|url| url.starts_with("https://")) {
+        return Ok(None);
+    }
+    let tls = PeerTls::open(config)?;
+    if listens && !tls.can_listen() {
+        return Err(Fatal::Other(
+            "a peer URL says https, but there is no certificate for it: give --peer-cert-file".into(),
+        ));
+    }
+    for url in config.listen_peer_urls.iter().filter(|url| !url.tls && tls.can_listen()) {
+        let address = url.to_string();
+        log_warn!(
+            "scheme is HTTP or unix while certificates for peers are given: they do not protect this URL",
+            "peer-url" = &address
+        );
+    }
+    Ok(Some(tls))
 }
 
 fn tell_doors(config: &Config) {

@@ -38,6 +38,7 @@ struct Rules {
     request_timeout: Duration,
     election_timeout: Duration,
     strict_reconfig_check: bool,
+    learners_max: usize,
     request_bytes_max: usize,
     txn_ops_max: usize,
     lease_ttl_secs_min: i64,
@@ -59,6 +60,7 @@ impl Store {
             request_timeout: config.request_timeout(),
             election_timeout: election,
             strict_reconfig_check: config.strict_reconfig_check,
+            learners_max: config.max_learners,
             request_bytes_max: config.max_request_bytes,
             txn_ops_max: config.max_txn_ops,
             lease_ttl_secs_min: i64::try_from(ttl_min).unwrap_or(i64::MAX),
@@ -322,6 +324,11 @@ impl Store {
     /// How long an election takes at least.
     pub(crate) fn election_timeout(&self) -> Duration {
         self.rules.election_timeout
+    }
+
+    /// Learners at a time.
+    pub(crate) fn learners_max(&self) -> usize {
+        self.rules.learners_max
     }
 
     /// Changes of the members that would cost the quorum are refused.

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,15 +53,27 @@ impl Tls {
     /// # Errors
     /// A file that cannot be read, or a certificate without its key.
     pub fn read(files: &TlsFiles) -> Result<Tls, String> {
+        Tls::read_within(files, &Arc::new(ring::default_provider()), rustls::DEFAULT_VERSIONS)
+    }
+
+    /// As [`Tls::read`], with these ciphers and versions.
+    ///
+    /// # Errors
+    /// As [`Tls::read`].
+    pub fn read_within(
+        files: &TlsFiles,
+        provider: &Arc<CryptoProvider>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Result<Tls, String> {
         let TlsFiles { cacert, cert, key, insecure_transport, insecure_skip_verify } = files;
         if cert.is_empty() != key.is_empty() {
             return Err(format!("KeyFile and CertFile must both be present[key: {key}, cert: {cert}]"));
         }
         // In upstream's order, so that of several bad files the same one is named.
         let identity = if cert.is_empty() { None } else { Some(identity(cert, key)?) };
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider.clone();
         let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?;
         let builder = if *insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone { provider }))

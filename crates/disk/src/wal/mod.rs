@@ -263,7 +263,18 @@ impl Wal {
     /// [`WalError::NoSpace`]: try again later. [`WalError::Io`].
     pub fn ensure_room(&mut self, data_bytes: u64, entries: u64) -> Result<(), WalError> {
         self.check_usable()?;
-        self.make_room(data_bytes + entries * format::ENTRY_OVERHEAD_MAX + HARD_STATE_LEN)
+        self.make_room(Self::need(data_bytes, entries))
+    }
+
+    /// Bytes that so many entries with this much data take at most.
+    pub fn need(data_bytes: u64, entries: u64) -> u64 {
+        data_bytes + entries * format::ENTRY_OVERHEAD_MAX + HARD_STATE_LEN
+    }
+
+    /// Bytes that can be appended for certain, counting a next segment that is prepared: as one append, or as several.
+    pub fn room_ahead(&mut self) -> u64 {
+        let head = HEADER_LEN as u64 + log_start_len(&self.start) + HARD_STATE_LEN;
+        self.room_bytes().max(self.preparer.ready_bytes().saturating_sub(head))
     }
 
     /// Makes all that was appended durable.

@@ -45,6 +45,8 @@ pub(super) struct Preparer {
     dir: PathBuf,
     want: u64,
     asked: Option<mpsc::Receiver<io::Result<Blank>>>,
+    /// What was made, once it was looked at.
+    ready: Option<io::Result<Blank>>,
     thread: Option<JoinHandle<()>>,
     mood: Arc<Mood>,
 }
@@ -60,7 +62,7 @@ pub(super) struct Mood {
 
 impl Preparer {
     pub(super) fn new(dir: &Path, want: u64) -> Self {
-        Self { dir: dir.to_path_buf(), want, asked: None, thread: None, mood: Arc::default() }
+        Self { dir: dir.to_path_buf(), want, asked: None, ready: None, thread: None, mood: Arc::default() }
     }
 
     /// The size that segments should have.
@@ -70,7 +72,7 @@ impl Preparer {
 
     /// Starts making the next segment, unless that is under way.
     pub(super) fn start(&mut self) {
-        if self.asked.is_some() {
+        if self.asked.is_some() || self.ready.is_some() {
             return;
         }
         let (tell, asked) = mpsc::sync_channel(1);
@@ -86,10 +88,20 @@ impl Preparer {
         }
     }
 
+    /// The size of the prepared segment, if it is there already.
+    pub(super) fn ready_bytes(&mut self) -> u64 {
+        if let Some(Ok(made)) = self.asked.as_ref().map(mpsc::Receiver::try_recv) {
+            self.ready = Some(made);
+            self.asked = None;
+        }
+        self.ready.as_ref().and_then(|made| made.as_ref().ok()).map_or(0, |blank| blank.len)
+    }
+
     /// The prepared segment if it holds `need` bytes; else one made now. Waits for one that is under way.
     pub(super) fn take(&mut self, need: u64) -> io::Result<Blank> {
         self.mood.hurry.store(true, Ordering::Relaxed);
-        let ready = self.asked.take().and_then(|asked| asked.recv().ok());
+        let asked = self.asked.take();
+        let ready = self.ready.take().or_else(|| asked.and_then(|asked| asked.recv().ok()));
         self.join();
         match ready {
             Some(Ok(blank)) if blank.len >= need => Ok(blank),

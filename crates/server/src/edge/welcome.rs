@@ -195,18 +195,18 @@ where
 }
 
 /// Leave to tell something a few times in an interval.
-pub(super) struct Sparingly {
+pub(crate) struct Sparingly {
     most: u32,
     interval: Duration,
     told: parking_lot::Mutex<(Instant, u32)>,
 }
 
 impl Sparingly {
-    pub(super) fn new(most: u32, interval: Duration) -> Self {
+    pub(crate) fn new(most: u32, interval: Duration) -> Self {
         Self { most, interval, told: parking_lot::Mutex::new((Instant::now(), 0)) }
     }
 
-    pub(super) fn may_tell(&self) -> bool {
+    pub(crate) fn may_tell(&self) -> bool {
         let mut told = self.told.lock();
         if told.0.elapsed() >= self.interval {
             *told = (Instant::now(), 0);

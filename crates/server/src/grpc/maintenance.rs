@@ -128,7 +128,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let view = self.store.read(|state| state.tables().records());
         let metrics = self.store.metrics().clone();
-        let breath = Breath::new(self.store.clone());
+        let breath = Breath::new(self.store.shared_arc().clone());
         let (to_client, messages) = mpsc::channel(SNAPSHOT_MESSAGES_WAITING_MAX);
         std::thread::Builder::new()
             .name("snapshot".into())

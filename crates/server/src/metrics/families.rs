@@ -30,6 +30,10 @@ pub struct Server {
     pub proposals_failed: IntCounter,
     /// Commands that took longer than `--experimental-warning-apply-duration`.
     pub slow_apply: IntCounter,
+    /// Damaged members whose place was given to a newcomer.
+    pub members_replaced: IntCounter,
+    /// Comparisons of the members' digests in which all held the same.
+    pub digests_compared: IntCounter,
     /// Linearizable reads that waited long for their turn.
     pub slow_read_indexes: IntCounter,
     /// Linearizable reads that got no turn.
@@ -142,6 +146,16 @@ impl Server {
                 registry,
                 "etcd_server_proposals_failed_total",
                 "The total number of failed proposals seen.",
+            ),
+            members_replaced: counter(
+                registry,
+                "eyrie_members_replaced_total",
+                "Damaged members whose place this leader gave to a newcomer.",
+            ),
+            digests_compared: counter(
+                registry,
+                "eyrie_digests_compared_total",
+                "Comparisons of the members' digests by this leader in which all held the same.",
             ),
             slow_apply: counter(
                 registry,

@@ -12,6 +12,7 @@ use eyrie_state::{Bucket, Change, Member, TableOp, Tables, member_key, parse_mem
 
 use super::{Fatal, Identity};
 use crate::peer::ask_members;
+use crate::tls::PeerTls;
 use crate::{log_info, log_warn};
 
 /// Makes `identity` the only member: its rows first, then the entries of the log that would bring others back.
@@ -20,6 +21,7 @@ use crate::{log_info, log_warn};
 /// When another member answers; nothing was changed then.
 pub(super) fn go_on_alone(
     identity: Identity,
+    tls: Option<&PeerTls>,
     tables: &mut RedbTables,
     recovered: &mut Recovered,
     wal: &mut Wal,
@@ -30,7 +32,7 @@ pub(super) fn go_on_alone(
         log_info!("--force-new-cluster has nothing to do: this member is alone already; remove the flag");
         return Ok(());
     }
-    refuse_while_others_answer(identity, &others)?;
+    refuse_while_others_answer(identity, tls, &others)?;
     let ops = others.iter().flat_map(|member| {
         let key = bytes::Bytes::from(member_key(member.id).into_bytes());
         [
@@ -61,9 +63,9 @@ fn members(tables: &RedbTables) -> Result<Vec<Member>, Fatal> {
     wrong.map_or(Ok(members), |what| Err(Fatal::Other(format!("a member's row can't be read: {what}"))))
 }
 
-fn refuse_while_others_answer(identity: Identity, others: &[Member]) -> Result<(), Fatal> {
+fn refuse_while_others_answer(identity: Identity, tls: Option<&PeerTls>, others: &[Member]) -> Result<(), Fatal> {
     let urls: Vec<String> = others.iter().flat_map(|member| member.peer_urls.iter().cloned()).collect();
-    let (answers, _) = ask_members(&urls);
+    let (answers, _) = ask_members(tls, &urls);
     let alive: BTreeSet<String> = answers
         .iter()
         .filter(|answer| answer.cluster == identity.cluster.0 && answer.from != identity.member.0)

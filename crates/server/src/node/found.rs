@@ -10,10 +10,11 @@ use eyrie_raft::{HardState, LogStart, Membership};
 use eyrie_state::{Bucket, Change, LogIndex, Member, MemberId, TableOp, Tables, Term, member_json, member_key};
 
 use super::start::{table_options, wal_meta};
-use super::{Fatal, Identity};
+use super::{Fatal, Identity, rebuild};
 use crate::config::Config;
 use crate::founding::{cluster_id, founders};
 use crate::peer::{self, ask_members, founded_already, joined_as, membership};
+use crate::tls::PeerTls;
 use crate::{log_info, log_warn};
 
 /// A new cluster's log begins in this term, as upstream's does.
@@ -23,19 +24,25 @@ const FIRST_TERM: u64 = 1;
 ///
 /// # Errors
 /// [`Fatal`]: nothing of worth was begun.
-pub(super) fn begin(config: &Config) -> Result<DataDir, Fatal> {
+pub(super) fn begin(config: &Config, tls: Option<&PeerTls>) -> Result<DataDir, Fatal> {
+    if DataDir::is_rejoining(&config.data_dir)
+        && let Some(identity) = DataDir::begun_for(&config.data_dir)?
+    {
+        rebuild::resume(config, tls, identity)?;
+        return Ok(DataDir::open(&config.data_dir, config.wal_dir.as_deref())?);
+    }
     let wanted = founders(&config.initial_cluster, &config.initial_cluster_token);
-    if config.initial_cluster_existing { join(config, &wanted) } else { found(config, &wanted) }
+    if config.initial_cluster_existing { join(config, tls, &wanted) } else { found(config, tls, &wanted) }
 }
 
-fn found(config: &Config, members: &[Member]) -> Result<DataDir, Fatal> {
+fn found(config: &Config, tls: Option<&PeerTls>, members: &[Member]) -> Result<DataDir, Fatal> {
     let Some(own) = members.iter().find(|member| member.name == config.name) else {
         let name = &config.name;
         return Err(Fatal::Other(format!("couldn't find local name \"{name}\" in the initial cluster configuration")));
     };
     let cluster = cluster_id(members.iter().map(|member| member.id));
     if members.len() > 1 {
-        let (answers, _) = ask_members(&urls_of_others(members, own.id));
+        let (answers, _) = ask_members(tls, &urls_of_others(members, own.id));
         if founded_already(&answers, cluster.0, own.id) {
             let (name, id, urls) = (&own.name, own.id.0, own.peer_urls.join(","));
             return Err(Fatal::Other(format!(
@@ -57,10 +64,10 @@ fn found(config: &Config, members: &[Member]) -> Result<DataDir, Fatal> {
     Ok(dir)
 }
 
-fn join(config: &Config, wanted: &[Member]) -> Result<DataDir, Fatal> {
+fn join(config: &Config, tls: Option<&PeerTls>, wanted: &[Member]) -> Result<DataDir, Fatal> {
     let own = wanted.iter().find(|member| member.name == config.name).map(|member| member.id);
     let urls = urls_of_others(wanted, own.unwrap_or(MemberId(0)));
-    let (answers, failures) = ask_members(&urls);
+    let (answers, failures) = ask_members(tls, &urls);
     let Some(answer) = answers.into_iter().find(|answer| answer.leader != 0) else {
         return Err(Fatal::Other(format!(
             "--initial-cluster-state=existing asks to join a cluster, but none of its members named in --initial-cluster \
@@ -87,7 +94,12 @@ fn urls_of_others(members: &[Member], own: MemberId) -> Vec<String> {
 }
 
 /// Lays down a directory whose log begins after `start`.
-fn lay(config: &Config, who: datadir::Identity, rows: Vec<TableOp>, start: &LogStart) -> Result<DataDir, Fatal> {
+pub(super) fn lay(
+    config: &Config,
+    who: datadir::Identity,
+    rows: Vec<TableOp>,
+    start: &LogStart,
+) -> Result<DataDir, Fatal> {
     let dir = DataDir::create(&config.data_dir, config.wal_dir.as_deref(), who)?;
     RedbTables::create(&dir.tables_path()).map_err(Fatal::tables)?;
     let mut tables = RedbTables::open(&dir.tables_path(), table_options(config)).map_err(Fatal::tables)?;
@@ -161,7 +173,7 @@ fn another_members(other: &str, dir: &DataDir, config: &Config) -> Fatal {
     ))
 }
 
-fn row(member: &Member) -> TableOp {
+pub(super) fn row(member: &Member) -> TableOp {
     TableOp::Put {
         bucket: Bucket::Members,
         key: member_key(member.id).into_bytes().into(),

@@ -12,11 +12,14 @@ mod forward;
 mod found;
 mod inbox;
 mod install;
+mod log;
 mod pending;
 mod progress;
 mod raft_thread;
 mod reads;
+mod rebuild;
 mod start;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use eyrie_disk::datadir::DirError;
 use eyrie_disk::tables::{RedbTables, TablesHandle};
-use eyrie_disk::wal::WalError;
+use eyrie_disk::wal::{Apart, WalError};
 use eyrie_raft::{Entry, MembershipChange, RaftFault, SnapshotMark};
 use eyrie_state::{ClusterId, Halt, Member, MemberId, State, TableFault};
 use parking_lot::{Mutex, RwLock};
@@ -170,6 +173,9 @@ pub enum Fatal {
     /// The log.
     #[error("{0}")]
     Wal(#[source] WalError),
+    /// The log and the tables do not belong together.
+    #[error("{0}")]
+    Apart(#[source] Apart),
     /// The tables.
     #[error("{0}")]
     Tables(#[source] TableFault),

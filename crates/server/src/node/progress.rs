@@ -142,11 +142,13 @@ impl DiskFull {
 #[derive(Debug)]
 pub(crate) struct Ending {
     sender: watch::Sender<Option<String>>,
+    /// The reason is damage, which the other members can make good.
+    to_rebuild: AtomicBool,
 }
 
 impl Default for Ending {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(None) }
+        Self { sender: watch::Sender::new(None), to_rebuild: AtomicBool::new(false) }
     }
 }
 
@@ -160,6 +162,19 @@ impl Ending {
             }
             first
         });
+    }
+
+    /// Ends the member because its data is damaged.
+    pub(crate) fn end_to_rebuild(&self, why: String) {
+        if self.sender.borrow().is_none() {
+            self.to_rebuild.store(true, Ordering::Release);
+        }
+        self.end(why);
+    }
+
+    /// The damage for which the member ended, if that is why.
+    pub(crate) fn damage(&self) -> Option<String> {
+        if self.to_rebuild.load(Ordering::Acquire) { self.sender.borrow().clone() } else { None }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Option<String>> {

@@ -1,12 +1,12 @@
-//! The raft thread: takes what waits, offers it to the log, tells the other members, writes and syncs once for all of it,
-//! hands on what is committed.
+//! The raft thread: takes what waits, offers it to the log, tells the other members, has it written and synced once for all
+//! of it, hands on what is committed.
 //!
 //! ```text
 //! inbox ─▶ propose, step ─▶ Work ─▶ messages to followers ─▶ WAL append + one sync ─▶ votes, acknowledgements
 //!                                                                               └─▶ committed ─▶ apply thread
 //! ```
-//! While one round is being synced the next gathers in the inbox: that wait is the group commit. A leader's followers sync
-//! at the same time as it does.
+//! While one round is being synced the next gathers: that wait is the group commit. A leader's followers sync at the same
+//! time as it does, and heartbeats go on meanwhile (`log.rs`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,29 +17,35 @@ use std::time::{Duration, Instant};
 use eyrie_api::peer as wire;
 use eyrie_api::peer::part::What;
 use eyrie_disk::transfer;
-use eyrie_disk::wal::{Wal, WalError};
+use eyrie_disk::wal::WalError;
 use eyrie_raft::{Entry, Group, HardState, LogStart, MembershipChange, Message, ProposeError, SnapshotMark, Work};
 use tokio::sync::oneshot;
 
 use super::forward::{Forward, REFUSED_DISK_FULL, REFUSED_NOT_LEADER};
 use super::inbox::{Item, Proposal};
+use super::log::{Log, Room, Write};
 use super::reads::Reads;
 use super::{Fatal, Shared, ToApply};
 use crate::errors::ServeError;
-use crate::limits::{GIVE_BACK_INTERVAL, PROPOSAL_BYTES_PER_ROUND_MAX, PROPOSALS_PER_ROUND_MAX};
+use crate::limits::{
+    FULL_DISK_RETRY, GIVE_BACK_INTERVAL, PROPOSAL_BYTES_PER_ROUND_MAX, PROPOSALS_PER_ROUND_MAX, PROPOSALS_WAITING_MAX,
+    STALLED_ELECTIONS_MAX,
+};
 use crate::peer::vote;
 use crate::{log_info, log_warn};
 
 /// How often the log on disk is looked at for segments that nobody needs.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a full disk is looked at again.
-const FULL_DISK_RETRY: Duration = Duration::from_millis(200);
+/// How often the log's thread is looked at that was asked to end.
+const END_LOOK: Duration = Duration::from_millis(10);
 
 /// What the raft thread owns.
 pub(crate) struct RaftThread {
     pub(crate) shared: Arc<Shared>,
     pub(crate) group: Group,
-    pub(crate) wal: Wal,
+    pub(crate) log: Log,
+    /// Others vote too: the log has a thread of its own.
+    pub(crate) among_others: bool,
     pub(crate) apply: SyncSender<ToApply>,
     pub(crate) tick: Duration,
     pub(crate) election_timeout: Duration,
@@ -56,6 +62,9 @@ pub(crate) struct RaftThread {
 struct Affairs {
     forward: Forward,
     reads: Reads,
+    /// Proposals that wait for the round under way, and those of followers.
+    held: Vec<Proposal>,
+    held_for: Vec<(u64, Vec<wire::Proposal>)>,
     /// Whole tables that arrived and that raft has not judged yet, by index.
     arrived: BTreeMap<u64, (PathBuf, oneshot::Sender<bool>)>,
 }
@@ -76,6 +85,7 @@ impl RaftThread {
         let mut affairs = Affairs::default();
         let result = self.run_with(&mut affairs);
         affairs.forward.fail_all(&ServeError::Stopped);
+        affairs.held.into_iter().for_each(|proposal| proposal.waiter.answer(Err(ServeError::Stopped)));
         result
     }
 
@@ -91,8 +101,12 @@ impl RaftThread {
         let mut carried = Vec::new();
         loop {
             self.settle(affairs)?;
-            let patience =
-                if carried.is_empty() { next_tick.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let may_go_on = affairs.holds() && !self.log.is_busy();
+            let patience = if carried.is_empty() && !may_go_on {
+                next_tick.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
             let mut items = std::mem::take(&mut carried);
             items.extend(shared.inbox.take(patience));
             let now = Instant::now();
@@ -110,7 +124,7 @@ impl RaftThread {
                 return Err(Fatal::apply_ended());
             }
             if items.is_empty() {
-                self.wal.settle().map_err(Fatal::wal)?;
+                self.log.settle()?;
                 if now >= next_give_back {
                     (self.give_back_memory)();
                     next_give_back = now + GIVE_BACK_INTERVAL;
@@ -125,7 +139,8 @@ impl RaftThread {
             if then == Then::Stop {
                 self.settle(affairs)?;
                 self.hand_over(affairs)?;
-                return self.wal.sync().map_err(Fatal::wal);
+                self.log_comes_here()?;
+                return self.log.wal()?.sync().map_err(Fatal::wal);
             }
         }
     }
@@ -136,10 +151,28 @@ impl RaftThread {
             self.shared.progress.now_at(self.group.places());
         }
         if let Some(cutoff) = now.checked_sub(self.request_timeout) {
-            for (waiter, since) in affairs.forward.overdue(cutoff) {
+            let held = affairs.held.extract_if(.., |proposal| proposal.since < cutoff);
+            let held: Vec<_> = held.map(|proposal| (proposal.waiter, proposal.since)).collect();
+            for (waiter, since) in affairs.forward.overdue(cutoff).into_iter().chain(held) {
                 waiter.answer(Err(self.shared.timed_out(since)));
             }
         }
+        if self.group.can_propose() && self.log.stalled_for() > self.election_timeout * STALLED_ELECTIONS_MAX {
+            self.give_way();
+        }
+    }
+
+    /// This leader's disk does not answer: another member's may.
+    fn give_way(&mut self) {
+        let Some(heir) = self.heir() else { return };
+        let (to, waited) = (format!("{heir:x}"), format!("{:?}", self.log.stalled_for()));
+        log_warn!(
+            "the disk of the log takes very long to write: handing leadership over, so that writes go on elsewhere. Look at \
+             the disk of this member",
+            "waited" = &waited,
+            "to" = &to
+        );
+        self.group.transfer_leader(heir);
     }
 
     /// Takes up what waited, in order. Returns whether to stop, and what did not fit into one round.
@@ -149,6 +182,12 @@ impl RaftThread {
         let standing = self.group.standing();
         if affairs.forward.has_parked() && standing.leader != 0 {
             batch = affairs.forward.unpark();
+        }
+        if affairs.holds() && !self.log.is_busy() {
+            batch.append(&mut affairs.held);
+            for (from, proposals) in std::mem::take(&mut affairs.held_for) {
+                self.propose_for(from, proposals, affairs);
+            }
         }
         let mut items = items.into_iter();
         for item in items.by_ref() {
@@ -161,8 +200,10 @@ impl RaftThread {
                     }
                 }
                 Item::ReadIndex(waiter) => affairs.reads.add(waiter),
+                // Lost, as on a bad network: its sender says it again when this member has come on.
+                Item::Heard(message) if message.has_entries() && self.log.is_flooded() => {}
                 Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
-                Item::Forwarded { from, proposals } => self.propose_for(from, proposals),
+                Item::Forwarded { from, proposals } => self.propose_for(from, proposals, affairs),
                 Item::Placed(placement) => affairs.forward.placed(placement, &self.shared.pending),
                 Item::PeerLost(member) => self.lost_sight_of(member, affairs),
                 Item::SnapshotArrived { message, whole, done } => self.consider(message, whole, done, affairs)?,
@@ -192,12 +233,18 @@ impl RaftThread {
     }
 
     fn propose(&mut self, batch: Vec<Proposal>, affairs: &mut Affairs) {
-        let bytes: usize = batch.iter().map(|proposal| proposal.data.len()).sum();
-        if let Err(error) = self.wal.ensure_room(bytes as u64, batch.len() as u64) {
-            self.shared.disk_full.raise(&error);
-            return batch.into_iter().for_each(|proposal| proposal.waiter.answer(Err(ServeError::DiskFull)));
+        if self.log.is_busy() {
+            return self.hold(batch, affairs);
         }
-        self.shared.disk_full.clear();
+        let bytes: usize = batch.iter().map(|proposal| proposal.data.len()).sum();
+        match self.log.room(bytes as u64, batch.len() as u64) {
+            Room::Yes => self.shared.disk_full.clear(),
+            Room::Later => return self.hold(batch, affairs),
+            Room::No(error) => {
+                self.shared.disk_full.raise(&error);
+                return batch.into_iter().for_each(|proposal| proposal.waiter.answer(Err(ServeError::DiskFull)));
+            }
+        }
         let term = self.group.standing().term;
         let (changes, mut plain): (Vec<_>, Vec<_>) = batch.into_iter().partition(|proposal| proposal.change.is_some());
         if !plain.is_empty() {
@@ -223,8 +270,24 @@ impl RaftThread {
         }
     }
 
+    /// Keeps proposals until the round under way is on disk.
+    fn hold(&self, batch: Vec<Proposal>, affairs: &mut Affairs) {
+        let refusal =
+            if self.shared.disk_full.is_raised() { ServeError::DiskFull } else { ServeError::TooManyRequests };
+        for proposal in batch {
+            if self.shared.disk_full.is_raised() || affairs.held.len() >= PROPOSALS_WAITING_MAX {
+                proposal.waiter.answer(Err(refusal.clone()));
+            } else {
+                affairs.held.push(proposal);
+            }
+        }
+    }
+
     /// Puts what a follower was asked for into the log, and tells it where.
-    fn propose_for(&mut self, from: u64, proposals: Vec<wire::Proposal>) {
+    fn propose_for(&mut self, from: u64, proposals: Vec<wire::Proposal>, affairs: &mut Affairs) {
+        if self.log.is_busy() && self.group.can_propose() {
+            return affairs.held_for.push((from, proposals));
+        }
         let Some(link) = self.shared.peers.link(from) else { return };
         let term = self.group.standing().term;
         let answer = |numbers: Vec<u64>, placed: Result<u64, u32>| {
@@ -235,11 +298,14 @@ impl RaftThread {
         };
         let bytes: usize = proposals.iter().map(|proposal| proposal.command.len()).sum();
         let numbers = |some: &[wire::Proposal]| some.iter().map(|proposal| proposal.number).collect::<Vec<_>>();
-        if let Err(error) = self.wal.ensure_room(bytes as u64, proposals.len() as u64) {
-            self.shared.disk_full.raise(&error);
-            return answer(numbers(&proposals), Err(REFUSED_DISK_FULL));
+        match self.log.room(bytes as u64, proposals.len() as u64) {
+            Room::Yes => self.shared.disk_full.clear(),
+            Room::Later => return affairs.held_for.push((from, proposals)),
+            Room::No(error) => {
+                self.shared.disk_full.raise(&error);
+                return answer(numbers(&proposals), Err(REFUSED_DISK_FULL));
+            }
         }
-        self.shared.disk_full.clear();
         let (plain, changes): (Vec<_>, Vec<_>) = proposals.into_iter().partition(|proposal| proposal.vote == 0);
         if !plain.is_empty() {
             let numbers = numbers(&plain);
@@ -281,15 +347,23 @@ impl RaftThread {
         Ok(())
     }
 
-    /// Does all work that the group has: says, writes, syncs, hands on.
+    /// Does all work that the group has: says, writes, syncs, hands on; and what follows from writes that are done.
     fn settle(&mut self, affairs: &mut Affairs) -> Result<(), Fatal> {
-        while self.group.has_work() {
+        loop {
+            self.note_written()?;
+            if !self.group.has_work() {
+                break;
+            }
             let mut work = self.group.work();
             self.say(std::mem::take(&mut work.messages));
             let committed = std::mem::take(&mut work.committed);
             self.hand_on(committed)?;
             for (context, index) in std::mem::take(&mut work.reads) {
                 affairs.reads.answer(context, index);
+            }
+            if self.log.is_away() {
+                self.order(work, affairs)?;
+                continue;
             }
             self.write(&mut work, affairs)?;
             let persisted = self.group.persisted(work);
@@ -298,6 +372,57 @@ impl RaftThread {
         }
         self.note_applied()?;
         self.announce(affairs);
+        match (self.among_others, self.log.is_away()) {
+            (true, false) => self.log.send_away(&self.shared, self.fsync),
+            (false, true) => self.log_comes_here(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has another thread write.
+    fn order(&mut self, mut work: Work, affairs: &mut Affairs) -> Result<(), Fatal> {
+        let handed = self.group.handed_over(&mut work);
+        self.say(handed.now);
+        if work.snapshot.is_some() {
+            // The log begins anew: that is done here, after all that is under way.
+            self.log_comes_here()?;
+            self.write(&mut work, affairs)?;
+            self.group.persisted_up_to(handed.number);
+            self.say(handed.later);
+            return Ok(());
+        }
+        let (entries, hard_state) = (std::mem::take(&mut work.entries), work.hard_state.take());
+        self.log.order(Write { number: handed.number, entries, hard_state, later: handed.later });
+        Ok(())
+    }
+
+    /// Says and learns what follows from writes that are done.
+    fn note_written(&mut self) -> Result<(), Fatal> {
+        let finished = self.log.finished()?;
+        if let Some(number) = finished.up_to {
+            self.say(finished.messages);
+            self.group.persisted_up_to(number);
+        }
+        Ok(())
+    }
+
+    /// The raft thread writes by itself from here on.
+    fn log_comes_here(&mut self) -> Result<(), Fatal> {
+        let (shared, mut stop) = (self.shared.clone(), false);
+        let wait = || {
+            std::thread::park_timeout(END_LOOK);
+            stop |= shared.disk_full.is_raised() && turn_away(&shared);
+            stop
+        };
+        let finished = self.log.take_back(wait)?;
+        if stop {
+            // There was room after all: the member stops in its own way.
+            let _ = self.shared.inbox.put(Item::Stop);
+        }
+        if let Some(number) = finished.up_to {
+            self.say(finished.messages);
+            self.group.persisted_up_to(number);
+        }
         Ok(())
     }
 
@@ -309,7 +434,7 @@ impl RaftThread {
             self.append(&work.entries, work.hard_state.as_ref())?;
             if work.must_sync && self.fsync {
                 let begun = Instant::now();
-                self.wal.sync().map_err(Fatal::wal)?;
+                self.log.wal()?.sync().map_err(Fatal::wal)?;
                 self.shared.metrics.disk.wal_fsync.observe(begun.elapsed().as_secs_f64());
             }
         }
@@ -330,12 +455,12 @@ impl RaftThread {
         let start = LogStart { index: mark.index, term: mark.term, membership: mark.membership.clone() };
         let hard_state = hard_state.unwrap_or_else(|| self.group.hard_state());
         let hard_state = HardState { commit: hard_state.commit.max(mark.index), ..hard_state };
-        while let Err(error) = self.wal.restart_after(&start, hard_state) {
+        while let Err(error) = self.log.wal()?.restart_after(&start, hard_state) {
             self.wait_for_room(error)?;
         }
         log_info!("the log begins anew after a snapshot from the leader", "index" = &mark.index);
         self.anew_at = mark.index;
-        self.shared.progress.votes(self.shared.identity.member.0, &mark.membership);
+        self.follow_votes();
         self.shared.progress.committed_up_to(mark.index);
         let install = ToApply::Install { whole, mark: mark.clone() };
         self.apply.send(install).map_err(|_| Fatal::apply_ended())?;
@@ -345,7 +470,7 @@ impl RaftThread {
 
     /// Writes to the log. A disk without room is waited for: nothing that is being written has been answered yet.
     fn append(&mut self, entries: &[Entry], hard_state: Option<&HardState>) -> Result<(), Fatal> {
-        while let Err(error) = self.wal.append(entries, hard_state) {
+        while let Err(error) = self.log.wal()?.append(entries, hard_state) {
             self.wait_for_room(error)?;
         }
         Ok(())
@@ -355,21 +480,7 @@ impl RaftThread {
         let WalError::NoSpace { .. } = error else { return Err(Fatal::wal(error)) };
         self.shared.disk_full.raise(&error);
         std::thread::sleep(FULL_DISK_RETRY);
-        for item in self.shared.inbox.take(Duration::ZERO) {
-            match item {
-                Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::DiskFull)),
-                Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
-                Item::SnapshotArrived { whole, done, .. } => {
-                    // It may stay where it is: the next start removes it.
-                    let _ = transfer::discard(&whole);
-                    let _ = done.send(false);
-                }
-                Item::Stop => return Err(Fatal::wal(error)),
-                // What members say is lost, as on a bad network: they say it again.
-                _ => {}
-            }
-        }
-        Ok(())
+        if turn_away(&self.shared) { Err(Fatal::wal(error)) } else { Ok(()) }
     }
 
     fn say(&mut self, messages: Vec<Message>) {
@@ -400,10 +511,16 @@ impl RaftThread {
             for (_, change) in changes.into_iter().filter(|(index, _)| *index > self.anew_at) {
                 self.group.apply_change(change).map_err(Fatal::raft)?;
             }
-            self.shared.progress.votes(self.shared.identity.member.0, &self.group.membership());
+            self.follow_votes();
         }
         self.group.applied(applied);
         Ok(())
+    }
+
+    fn follow_votes(&mut self) {
+        let (own, membership) = (self.shared.identity.member.0, self.group.membership());
+        self.shared.progress.votes(own, &membership);
+        self.among_others = membership.voters != [own];
     }
 
     fn announce(&mut self, affairs: &mut Affairs) {
@@ -437,13 +554,8 @@ impl RaftThread {
 
     /// A leader that stops hands over first, so that nobody has to wait for an election.
     fn hand_over(&mut self, affairs: &mut Affairs) -> Result<(), Fatal> {
-        let own = self.shared.identity.member.0;
-        let best = |group: &Group| {
-            let others = group.places().into_iter().filter(|place| place.voter && place.active && place.member != own);
-            others.max_by_key(|place| place.matched).map(|place| place.member)
-        };
         let end = Instant::now() + self.election_timeout;
-        let Some(heir) = best(&self.group).filter(|_| self.group.standing().is_leader) else { return Ok(()) };
+        let Some(heir) = self.heir().filter(|_| self.group.standing().is_leader) else { return Ok(()) };
         let to = format!("{heir:x}");
         log_info!("handing leadership over before stopping", "to" = &to);
         self.group.transfer_leader(heir);
@@ -467,16 +579,49 @@ impl RaftThread {
         self.settle(affairs)
     }
 
+    /// Who would lead best in this member's place.
+    fn heir(&self) -> Option<u64> {
+        let own = self.shared.identity.member.0;
+        let others = self.group.places().into_iter().filter(|place| place.voter && place.active && place.member != own);
+        others.max_by_key(|place| place.matched).map(|place| place.member)
+    }
+
     /// Drops log segments that the tables have replaced.
     fn release(&mut self) -> Result<(), Fatal> {
         let (durable, _) = self.shared.tables().durable_applied();
         let keep = self.snapshot_count.min(crate::limits::LOG_ENTRIES_KEPT_MAX);
-        if durable.0 <= self.wal.start().index + keep {
+        if durable.0 <= self.log.start_index().saturating_add(keep) {
             return Ok(());
         }
         let index = durable.0 - keep;
         let Some(term) = self.group.term_of(index) else { return Ok(()) };
         let start = LogStart { index, term, membership: self.group.membership() };
-        self.wal.release_before(&start).map_err(Fatal::wal)
+        self.log.release_before(start)
     }
+}
+
+impl Affairs {
+    /// Something waits for the round under way.
+    fn holds(&self) -> bool {
+        !self.held.is_empty() || !self.held_for.is_empty()
+    }
+}
+
+/// Answers whoever waits while the disk is full. Returns whether the member is to stop.
+fn turn_away(shared: &Shared) -> bool {
+    for item in shared.inbox.take(Duration::ZERO) {
+        match item {
+            Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::DiskFull)),
+            Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
+            Item::SnapshotArrived { whole, done, .. } => {
+                // It may stay where it is: the next start removes it.
+                let _ = transfer::discard(&whole);
+                let _ = done.send(false);
+            }
+            Item::Stop => return true,
+            // What members say is lost, as on a bad network: they say it again.
+            _ => {}
+        }
+    }
+    false
 }

@@ -15,9 +15,10 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::apply_thread::ApplyThread;
+use super::log::Log;
 use super::progress::{DiskFull, Ending, Progress};
 use super::raft_thread::RaftThread;
-use super::{Fatal, Identity, Inbox, Shared, Threads, alone, found};
+use super::{Fatal, Identity, Inbox, Shared, Threads, alone, found, rebuild};
 use crate::auth::Guard;
 use crate::completions::Trays;
 use crate::config::Config;
@@ -25,8 +26,9 @@ use crate::lease::Lessor;
 use crate::limits::{APPLY_ROUNDS_WAITING_MAX, LEASE_TICK, LOG_ENTRIES_KEPT_MAX, TABLE_CACHE_BYTES};
 use crate::metrics::Metrics;
 use crate::peer::{Peers, membership};
+use crate::tls::PeerTls;
 use crate::watch::WatchHub;
-use crate::{log_info, log_warn};
+use crate::{log_error, log_info, log_warn};
 
 /// A member that has been opened and runs.
 pub(crate) struct Started {
@@ -36,15 +38,37 @@ pub(crate) struct Started {
     pub(crate) dir: DataDir,
 }
 
-/// Opens or founds the store that `config` names and starts its threads.
+/// Opens or founds the store that `config` names and starts its threads. A member of a cluster whose data is damaged is
+/// rebuilt from the others, where that is allowed and possible; `damage` is what an earlier run found.
 ///
 /// # Errors
 /// [`Fatal`]: nothing was changed that was there before.
-pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
+pub(crate) fn start(config: &Config, tls: Option<PeerTls>, damage: Option<&str>) -> Result<Started, Fatal> {
     let begun = Instant::now();
+    if let Some(why) = damage
+        && let Err(why_not) = rebuild::rejoin(config, tls.as_ref(), why)
+    {
+        log_warn!("this member can't be rebuilt from the others now; it goes on as it is", "error" = &why_not);
+    }
+    let fatal = match open_and_run(config, tls.clone(), begun) {
+        Err(fatal) if fatal.is_damage() && config.may_self_repair() && damage.is_none() => fatal,
+        started => return started,
+    };
+    let why = fatal.to_string();
+    log_error!("this member's data is damaged: it takes no part in the cluster with it", "error" = &why);
+    match rebuild::rejoin(config, tls.as_ref(), &why) {
+        Ok(()) => open_and_run(config, tls, begun),
+        Err(why_not) => Err(Fatal::Other(format!(
+            "{why}. It was not rebuilt from the other members: {why_not}. To replace it by hand: etcdctl member remove ID, then \
+             etcdctl member add NAME --peer-urls=URL, and start it with an empty --data-dir and --initial-cluster-state=existing"
+        ))),
+    }
+}
+
+fn open_and_run(config: &Config, tls: Option<PeerTls>, begun: Instant) -> Result<Started, Fatal> {
     let wal_dir = config.wal_dir.as_deref();
     let dir = match DataDir::inspect(&config.data_dir)? {
-        Kind::Absent | Kind::Empty | Kind::Unfinished => found::begin(config)?,
+        Kind::Absent | Kind::Empty | Kind::Unfinished => found::begin(config, tls.as_ref())?,
         Kind::Eyrie { .. } => DataDir::open(&config.data_dir, wal_dir)?,
         other => return Err(datadir::refusal(&config.data_dir, &other).into()),
     };
@@ -71,7 +95,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     let options = Options { on_commit, ..table_options(config) };
     let mut tables = RedbTables::open(&dir.tables_path(), options.clone()).map_err(Fatal::tables)?;
     if config.force_new_cluster {
-        alone::go_on_alone(identity, &mut tables, &mut recovered, &mut wal)?;
+        alone::go_on_alone(identity, tls.as_ref(), &mut tables, &mut recovered, &mut wal)?;
     }
     let handle = tables.handle();
     if config.initial_corrupt_check {
@@ -81,7 +105,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
     let members: Vec<Member> = state.members().cloned().collect();
     found::refuse_the_wrong_directory(&members, state.removed_members(), &dir, config)?;
     let (applied, applied_term) = state.applied();
-    recovered.must_meet(applied.0).map_err(|apart| Fatal::Other(apart.to_string()))?;
+    recovered.must_meet(applied.0).map_err(Fatal::Apart)?;
     let seed = chance();
     let election_ticks = ticks(config.election_timeout, config.heartbeat_interval);
     let pace = Pace { election_ticks, heartbeat_ticks: 1, seed };
@@ -117,7 +141,7 @@ pub(crate) fn start(config: &Config) -> Result<Started, Fatal> {
         pending: Default::default(),
         trays: Arc::new(Trays::new(config.edges())),
         changes: Default::default(),
-        peers: Peers::new(identity, seed),
+        peers: Peers::new(identity, seed, tls),
         progress: Progress::default(),
         disk_full: DiskFull::default(),
         tables_full: DiskFull::default(),
@@ -192,10 +216,12 @@ fn spawn(
     table_options: Options,
 ) -> Result<Threads, Fatal> {
     let (to_apply, committed) = sync_channel(APPLY_ROUNDS_WAITING_MAX);
+    let among_others = group.membership().voters != [shared.identity.member.0];
     let raft = RaftThread {
         shared: shared.clone(),
         group,
-        wal,
+        log: Log::Here(wal),
+        among_others,
         apply: to_apply,
         tick: config.heartbeat_interval,
         election_timeout: config.election_timeout,
@@ -235,7 +261,11 @@ fn thread(
         if let Err(fatal) = &result {
             shared.inbox.close();
             shared.pending.fail_all(&crate::errors::ServeError::Stopped);
-            shared.ending.end(fatal.to_string());
+            if fatal.is_damage() {
+                shared.ending.end_to_rebuild(fatal.to_string());
+            } else {
+                shared.ending.end(fatal.to_string());
+            }
         }
         result
     };

@@ -7,6 +7,7 @@ use eyrie_api::peer::Pulse;
 use eyrie_api::peer::part::What;
 use eyrie_api::peer::peer_client::PeerClient;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -15,6 +16,7 @@ use crate::limits::{
     PEER_DIAL_PAUSE_MAX, PEER_DIAL_PAUSE_MIN, PEER_DIAL_TIMEOUT, PEER_PING_INTERVAL, PEER_SILENCE_MAX,
 };
 use crate::node::{Item, Shared};
+use crate::tls::PeerTls;
 use crate::{log_error, log_info, log_warn};
 
 /// Dials and talks until the link is closed.
@@ -71,7 +73,7 @@ fn is_removal(status: &Status) -> bool {
 
 /// One connection from its dialing to its end, and why it ended.
 async fn talk(shared: &Arc<Shared>, link: &Arc<Link>) -> Status {
-    let channel = match endpoint().connect_with_connector(connector(link.clone())).await {
+    let channel = match endpoint().connect_with_connector(connector(shared.peers.tls(), link.clone())).await {
         Ok(channel) => channel,
         Err(error) => return Status::unavailable(chain(&error)),
     };
@@ -121,6 +123,12 @@ fn note(link: &Link, begun: Instant, pulse: &Pulse) {
 
 /// What upstream answers to a call that it does not know, in words that help.
 fn explained(status: Status) -> Status {
+    let inner = chain(&status);
+    if inner.contains("received fatal alert") {
+        return Status::unavailable(format!(
+            "it does not admit this member: {inner}. Look at the certificates of both, and at its log (rejected connection)"
+        ));
+    }
     match status.code() {
         Code::Unimplemented | Code::Unknown | Code::Internal => Status::new(
             status.code(),
@@ -149,44 +157,69 @@ pub(super) fn endpoint() -> Endpoint {
 const WINDOW_BYTES: u32 = 4 << 20;
 
 /// A channel for calls apart from the talk; it connects when it is used.
-pub(super) fn channel(link: &Arc<Link>) -> Channel {
+pub(super) fn channel(tls: Option<PeerTls>, link: &Arc<Link>) -> Channel {
     let target = link.clone();
-    link.channel(|| endpoint().connect_with_connector_lazy(connector(target)))
+    link.channel(|| endpoint().connect_with_connector_lazy(connector(tls, target)))
 }
 
+/// A connection to a member, encrypted or not.
+pub(super) trait Line: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Line for S {}
+
 pub(super) fn connector(
+    tls: Option<PeerTls>,
     link: Arc<Link>,
 ) -> impl tower::Service<
     http::Uri,
-    Response = TokioIo<tokio::net::TcpStream>,
+    Response = TokioIo<Box<dyn Line>>,
     Error = std::io::Error,
-    Future = impl Future<Output = std::io::Result<TokioIo<tokio::net::TcpStream>>> + Send,
+    Future = impl Future<Output = std::io::Result<TokioIo<Box<dyn Line>>>> + Send,
 > + Send
 + 'static {
     tower::service_fn(move |_| {
-        let urls = link.urls();
-        async move { connect_any(&urls).await }
+        let (tls, urls) = (tls.clone(), link.urls());
+        async move { connect_any(tls.as_ref(), &urls).await }
     })
 }
 
 /// Connects to the first of several URLs that answers.
-pub(super) async fn connect_any(urls: &[String]) -> std::io::Result<TokioIo<tokio::net::TcpStream>> {
+pub(super) async fn connect_any(tls: Option<&PeerTls>, urls: &[String]) -> std::io::Result<TokioIo<Box<dyn Line>>> {
     let mut why = std::io::Error::other("the member has no peer URL");
     for url in urls {
-        let Some(place) = url.strip_prefix("http://") else {
-            why = std::io::Error::other(format!("{url}: only http:// peer URLs can be dialed"));
-            continue;
-        };
-        match tokio::time::timeout(PEER_DIAL_TIMEOUT, tokio::net::TcpStream::connect(place)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(TokioIo::new(stream));
-            }
-            Ok(Err(error)) => why = std::io::Error::new(error.kind(), format!("{url}: {error}")),
-            Err(_) => why = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{url}: no answer in time")),
+        match connect(tls, url).await {
+            Ok(line) => return Ok(TokioIo::new(line)),
+            Err(error) => why = std::io::Error::new(error.kind(), format!("{url}: {error}")),
         }
     }
     Err(why)
+}
+
+async fn connect(tls: Option<&PeerTls>, url: &str) -> std::io::Result<Box<dyn Line>> {
+    let other = |why: &str| std::io::Error::other(why.to_owned());
+    let (secure, place) = match url.split_once("://") {
+        Some(("http", place)) => (None, place),
+        Some(("https", place)) => {
+            let words = "this member was started without TLS for peers: give --peer-trusted-ca-file, --peer-cert-file and \
+                         --peer-key-file";
+            (Some(tls.ok_or_else(|| other(words))?), place)
+        }
+        _ => return Err(other("only http:// and https:// peer URLs can be dialed")),
+    };
+    let place = place.trim_end_matches('/');
+    let dialed = tokio::time::timeout(PEER_DIAL_TIMEOUT, tokio::net::TcpStream::connect(place)).await;
+    let stream = dialed.map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))??;
+    stream.set_nodelay(true)?;
+    match secure {
+        None => Ok(Box::new(stream)),
+        Some(tls) => Ok(Box::new(tls.connect(host_of(place), stream).await?)),
+    }
+}
+
+/// The host of `host:port`, without the brackets of IPv6.
+pub(super) fn host_of(place: &str) -> &str {
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// An error with all its causes.

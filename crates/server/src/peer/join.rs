@@ -1,53 +1,100 @@
 //! Before a member is one: who is there already, and may this one begin?
 
 use std::collections::BTreeSet;
+use std::task::Poll;
 use std::time::Duration;
 
 use eyrie_api::peer::peer_client::PeerClient;
-use eyrie_api::peer::{MembersRequest, MembersResponse};
+use eyrie_api::peer::{MembersRequest, MembersResponse, ReplaceRequest, ReplaceResponse};
 use eyrie_state::{Member, MemberId};
+use tonic::Status;
+use tonic::transport::Channel;
 
 use super::dial;
+use super::service::from_wire;
+use crate::tls::PeerTls;
 
 /// How long each member is given to say who belongs to its cluster.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a leader may take to make room for a newcomer: a few entries of the log.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks the members at these peer URLs who belongs to their cluster: all answers that came, and why others did not.
-pub(crate) fn ask_members(urls: &[String]) -> (Vec<MembersResponse>, Vec<String>) {
+pub(crate) fn ask_members(tls: Option<&PeerTls>, urls: &[String]) -> (Vec<MembersResponse>, Vec<String>) {
+    ask_each(tls, urls, ASK_TIMEOUT, async |mut client| client.members(MembersRequest {}).await)
+}
+
+/// Asks the members at these peer URLs to make room for a newcomer in the place of a damaged one.
+pub(crate) fn ask_to_replace(
+    tls: Option<&PeerTls>,
+    urls: &[String],
+    request: &ReplaceRequest,
+) -> (Vec<ReplaceResponse>, Vec<String>) {
+    ask_each(tls, urls, REPLACE_TIMEOUT, async |mut client| client.replace(request.clone()).await)
+}
+
+/// Asks all at once, on a runtime of its own: there is none yet when a member is not one.
+fn ask_each<T>(
+    tls: Option<&PeerTls>,
+    urls: &[String],
+    limit: Duration,
+    call: impl AsyncFn(PeerClient<Channel>) -> Result<tonic::Response<T>, Status>,
+) -> (Vec<T>, Vec<String>) {
     let (mut answers, mut failures) = (Vec::new(), Vec::new());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (answers, vec![error.to_string()]),
     };
-    runtime.block_on(async {
-        let asking: Vec<_> = urls.iter().map(|url| (url.clone(), tokio::spawn(ask(url.clone())))).collect();
-        for (url, task) in asking {
-            match task.await {
-                Ok(Ok(answer)) => answers.push(answer),
-                Ok(Err(why)) => failures.push(format!("{url}: {why}")),
-                Err(_) => failures.push(format!("{url}: the question failed")),
-            }
+    let answered = runtime.block_on(all_of(urls.iter().map(|url| ask(tls, url, limit, &call))));
+    for (url, answer) in urls.iter().zip(answered) {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(why) => failures.push(format!("{url}: {why}")),
         }
-    });
+    }
     (answers, failures)
 }
 
-async fn ask(url: String) -> Result<MembersResponse, String> {
+async fn ask<T>(
+    tls: Option<&PeerTls>,
+    url: &str,
+    limit: Duration,
+    call: &impl AsyncFn(PeerClient<Channel>) -> Result<tonic::Response<T>, Status>,
+) -> Result<T, String> {
     let asked = async {
+        let (tls, target) = (tls.cloned(), url.to_owned());
         let connector = tower::service_fn(move |_: http::Uri| {
-            let url = url.clone();
-            async move { dial::connect_any(&[url]).await }
+            let (tls, target) = (tls.clone(), target.clone());
+            async move { dial::connect_any(tls.as_ref(), &[target]).await }
         });
         let channel = dial::endpoint().connect_with_connector(connector).await.map_err(|e| dial::chain(&e))?;
-        let answer = PeerClient::new(channel).members(MembersRequest {}).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| match status.code() {
+        call(PeerClient::new(channel)).await.map(tonic::Response::into_inner).map_err(|status| match status.code() {
             tonic::Code::Unimplemented | tonic::Code::Unknown | tonic::Code::Internal => {
                 "what listens there does not speak the language of Eyrie's members (an upstream etcd, or a client port?)".into()
             }
             _ => status.message().to_owned(),
         })
     };
-    tokio::time::timeout(ASK_TIMEOUT, asked).await.unwrap_or_else(|_| Err("no answer in time".into()))
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err("no answer in time".into()))
+}
+
+/// All of them at once, in order.
+async fn all_of<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut pending = false;
+        for (future, output) in &mut waiting {
+            if output.is_none() {
+                match future.as_mut().poll(context) {
+                    Poll::Ready(value) => *output = Some(value),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// Whether a founder with this id has served already: then its data is gone, and founding again would take back promises.
@@ -67,17 +114,7 @@ pub(crate) fn joined_as(
     wanted: &[Member],
     name: &str,
 ) -> Result<(MemberId, Vec<Member>), String> {
-    let members: Vec<Member> = answer
-        .members
-        .iter()
-        .map(|member| Member {
-            id: MemberId(member.id),
-            name: member.name.clone(),
-            peer_urls: member.peer_urls.clone(),
-            client_urls: member.client_urls.clone(),
-            learner: member.learner,
-        })
-        .collect();
+    let members: Vec<Member> = answer.members.iter().cloned().map(from_wire).collect();
     if members.len() != wanted.len() {
         return Err(format!(
             "error validating peerURLs: member count is unequal: the cluster has {} members, --initial-cluster names {}. \

@@ -28,12 +28,13 @@ use parking_lot::{Mutex, RwLock};
 use tonic::transport::Channel;
 
 pub(crate) use self::dial::removed_words;
-pub(crate) use self::join::{ask_members, founded_already, joined_as};
+pub(crate) use self::join::{ask_members, ask_to_replace, founded_already, joined_as};
 pub(crate) use self::link::Link;
 pub(crate) use self::listen::{PeerThread, serve};
-pub(crate) use self::service::{vote, vote_number};
+pub(crate) use self::service::{from_wire, vote, vote_number};
 pub(crate) use self::snapshot::membership;
 use crate::node::{Identity, Shared};
+use crate::tls::PeerTls;
 use crate::version::VERSION;
 
 /// The version of what members say to each other. Members of different versions refuse each other.
@@ -45,6 +46,8 @@ pub(crate) const REMOVED: &str = "the member has been permanently removed from t
 pub(crate) struct Peers {
     identity: Identity,
     instance: u64,
+    /// How members are dialled whose URL says https.
+    tls: Option<PeerTls>,
     links: RwLock<BTreeMap<u64, Arc<Link>>>,
     removed: RwLock<BTreeSet<u64>>,
     /// Where links run, once the member serves its peers.
@@ -55,15 +58,27 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// No links yet. `instance` is a number of this process's own.
-    pub(crate) fn new(identity: Identity, instance: u64) -> Self {
+    pub(crate) fn new(identity: Identity, instance: u64, tls: Option<PeerTls>) -> Self {
         Self {
             identity,
             instance,
+            tls,
             links: RwLock::default(),
             removed: RwLock::default(),
             runs_on: OnceLock::new(),
             running: Mutex::default(),
         }
+    }
+
+    /// How members talk over TLS, where this one was told.
+    pub(crate) fn tls(&self) -> Option<PeerTls> {
+        self.tls.clone()
+    }
+
+    /// The host names in the members' peer URLs.
+    fn hosts(&self) -> Vec<String> {
+        let urls = self.links().into_iter().flat_map(|link| link.urls());
+        urls.filter_map(|url| url.split_once("://").map(|(_, place)| dial::host_of(place).to_owned())).collect()
     }
 
     /// From now on links to these members exist and no others.
@@ -169,5 +184,5 @@ pub(crate) fn client(shared: &Shared, member: u64) -> Option<PeerClient<Channel>
     let (runtime, _) = shared.peers.runs_on.get()?;
     // What the channel runs in the background, it runs there.
     let _entered = runtime.enter();
-    Some(PeerClient::new(dial::channel(&link)))
+    Some(PeerClient::new(dial::channel(shared.peers.tls(), &link)))
 }

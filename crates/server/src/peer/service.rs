@@ -88,16 +88,7 @@ impl wire::peer_server::Peer for PeerService {
     async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
         let identity = self.shared.identity;
         let standing = self.store.standing();
-        let (revision, members) = self.store.read(|state| {
-            let member = |member: &eyrie_state::Member| wire::Member {
-                id: member.id.0,
-                name: member.name.clone(),
-                peer_urls: member.peer_urls.clone(),
-                client_urls: member.client_urls.clone(),
-                learner: member.learner,
-            };
-            (state.revision().0, state.members().map(member).collect())
-        });
+        let (revision, members) = self.store.read(|state| (state.revision().0, state.members().map(to_wire).collect()));
         Ok(Response::new(wire::MembersResponse {
             cluster: identity.cluster.0,
             members,
@@ -134,6 +125,44 @@ impl wire::peer_server::Peer for PeerService {
         }
         self.store.promote(MemberId(member)).await?;
         Ok(Response::new(wire::PromoteResponse {}))
+    }
+
+    async fn replace(&self, request: Request<wire::ReplaceRequest>) -> Result<Response<wire::ReplaceResponse>, Status> {
+        let request = request.into_inner();
+        self.same_cluster(request.cluster)?;
+        if !self.store.standing().is_leader {
+            return Err(crate::errors::ServeError::NoLeader.into());
+        }
+        let (member, members) = self.store.replace_member(&request).await?;
+        let members = members.iter().map(to_wire).collect();
+        Ok(Response::new(wire::ReplaceResponse { member: member.0, members }))
+    }
+
+    async fn digest(&self, request: Request<wire::DigestRequest>) -> Result<Response<wire::DigestResponse>, Status> {
+        let wire::DigestRequest { cluster, revision } = request.into_inner();
+        self.same_cluster(cluster)?;
+        Ok(Response::new(self.store.digest(revision).await?))
+    }
+}
+
+fn to_wire(member: &eyrie_state::Member) -> wire::Member {
+    wire::Member {
+        id: member.id.0,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.clone(),
+        client_urls: member.client_urls.clone(),
+        learner: member.learner,
+    }
+}
+
+/// A member as it came over the wire.
+pub(crate) fn from_wire(member: wire::Member) -> eyrie_state::Member {
+    eyrie_state::Member {
+        id: MemberId(member.id),
+        name: member.name,
+        peer_urls: member.peer_urls,
+        client_urls: member.client_urls,
+        learner: member.learner,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use eyrie_api::peer::peer_client::PeerClient;
 use eyrie_api::peer::{Hello, SnapshotPiece};
+use eyrie_disk::step_aside;
 use eyrie_disk::tables::View;
 use eyrie_disk::transfer::{self, Incoming, TransferFault};
 use eyrie_raft::{Membership, Message, SnapshotMark};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Link, dial};
+use crate::chores::Breath;
 use crate::limits::SNAPSHOT_PIECES_WAITING_MAX;
 use crate::node::{Item, Shared};
 use crate::{log_info, log_warn};
@@ -42,14 +44,22 @@ async fn send_now(shared: &Arc<Shared>, link: &Arc<Link>, message: Message) -> R
         SnapshotPiece { hello: Some(shared.peers.hello(link.member)), raft: message.into(), piece: Bytes::new() };
     let (give, take) = mpsc::channel(SNAPSHOT_PIECES_WAITING_MAX);
     give.send(first).await.map_err(|error| error.to_string())?;
+    let mut breath = Breath::new(shared.clone());
     let reading = move || {
+        // Clients' writes and heartbeats go first: at full speed only while nothing else is to do.
+        step_aside();
         let piece = |piece| SnapshotPiece { piece, ..Default::default() };
         // When this ends early the end is missing, and the other side refuses what it has.
-        transfer::send(&view, |bytes| give.blocking_send(piece(bytes)).is_ok())
+        transfer::send(&view, |bytes| {
+            let len = bytes.len();
+            let sent = give.blocking_send(piece(bytes)).is_ok();
+            breath.worked(len);
+            sent
+        })
     };
     let reader = std::thread::Builder::new().name("snapshot-send".into()).spawn(reading);
     let reader = reader.map_err(|error| format!("can't start a thread: {error}"))?;
-    let channel = dial::endpoint().connect_with_connector(dial::connector(link.clone())).await;
+    let channel = dial::endpoint().connect_with_connector(dial::connector(shared.peers.tls(), link.clone())).await;
     let channel = channel.map_err(|error| dial::chain(&error))?;
     let answer = PeerClient::new(channel).snapshot(ReceiverStream::new(take)).await;
     let read = tokio::task::spawn_blocking(move || reader.join()).await;

@@ -20,9 +20,7 @@ pub(super) struct Admission {
     vouched: Arc<dyn ClientCertVerifier>,
     /// The certificates given as those who vouch.
     given: Vec<CertificateDer<'static>>,
-    revoked: HashSet<Vec<u8>>,
-    common_names: Vec<String>,
-    hostnames: Vec<ServerName<'static>>,
+    standards: Standards,
 }
 
 impl Admission {
@@ -35,12 +33,46 @@ impl Admission {
         let vouched = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
             .build()
             .map_err(|error| format!("client certificates cannot be checked: {error}"))?;
+        Ok(Self { vouched, given, standards: Standards::read(config)? })
+    }
+}
+
+/// What a certificate must be beside vouched for.
+#[derive(Debug)]
+pub(super) struct Standards {
+    revoked: HashSet<Vec<u8>>,
+    common_names: Vec<String>,
+    hostnames: Vec<ServerName<'static>>,
+}
+
+impl Standards {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// The file that cannot be used, or the name that is none.
+    pub(super) fn read(config: &TlsConfig) -> Result<Self, String> {
         let revoked = config.crl_file.as_deref().map(files::revoked).transpose()?.unwrap_or_default();
         let name = |name: &String| {
             ServerName::try_from(name.clone()).map_err(|_| format!("allowed host name {name:?} is no name of a host"))
         };
         let hostnames = config.allowed_hostnames.iter().map(name).collect::<Result<_, _>>()?;
-        Ok(Self { vouched, given, revoked, common_names: config.allowed_cns.clone(), hostnames })
+        Ok(Self { revoked, common_names: config.allowed_cns.clone(), hostnames })
+    }
+
+    /// Judges a certificate and those between it and who vouches.
+    ///
+    /// # Errors
+    /// One of them is revoked, or the first bears no allowed name.
+    pub(super) fn judge(&self, certificate: &CertificateDer<'_>, between: &[CertificateDer<'_>]) -> Result<(), Error> {
+        for shown in std::iter::once(certificate).chain(between) {
+            if self.is_revoked(shown)? {
+                return Err(Error::InvalidCertificate(CertificateError::Revoked));
+            }
+        }
+        if !self.bears_an_allowed_name(certificate)? {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
+        Ok(())
     }
 
     fn is_revoked(&self, certificate: &CertificateDer<'_>) -> Result<bool, Error> {
@@ -89,14 +121,7 @@ impl ClientCertVerifier for Admission {
                 if why.0.to_string() == "CaUsedAsEndEntity" && self.given.iter().any(|given| given == certificate) => {}
             verdict => drop(verdict?),
         }
-        for shown in std::iter::once(certificate).chain(between) {
-            if self.is_revoked(shown)? {
-                return Err(Error::InvalidCertificate(CertificateError::Revoked));
-            }
-        }
-        if !self.bears_an_allowed_name(certificate)? {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
+        self.standards.judge(certificate, between)?;
         Ok(ClientCertVerified::assertion())
     }
 

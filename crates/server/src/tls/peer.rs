@@ -10,9 +10,10 @@ use eyrie_api::client::{Tls, TlsFiles};
 use tokio::io::{AsyncRead, AsyncWrite};
 use x509_parser::extensions::GeneralName;
 
-use super::files;
+use super::admit::Standards;
 use super::reload::Reloading;
 use super::server::{ServerStream, ServerTls, Side};
+use super::{files, suites};
 use crate::config::{Config, TlsConfig};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::node::Fatal;
@@ -25,7 +26,7 @@ pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;
 pub struct PeerTls {
     /// `None` where no certificate is given: then only dialling is possible.
     server: Option<ServerTls>,
-    client: Arc<Reloading<Tls>>,
+    client: Arc<Reloading<(Tls, Standards)>>,
     skip_san: bool,
 }
 
@@ -42,12 +43,18 @@ impl PeerTls {
         };
         let skip_san = given.skip_client_san_verification;
         let shown = dialling_files(&given);
-        let files: Vec<PathBuf> = [&shown.cacert, &shown.cert, &shown.key]
+        let mut files: Vec<PathBuf> = [&shown.cacert, &shown.cert, &shown.key]
             .into_iter()
             .filter(|path| !path.is_empty())
             .map(PathBuf::from)
             .collect();
-        let client = Reloading::new("dialling peers", files, move || Tls::read(&shown)).map_err(Fatal::Other)?;
+        files.extend(given.crl_file.clone());
+        let bounds = config.tls.clone();
+        let make = move || {
+            let tls = Tls::read_within(&shown, &suites::provider(&bounds), &suites::versions(&bounds))?;
+            Ok((tls, Standards::read(&given)?))
+        };
+        let client = Reloading::new("dialling peers", files, make).map_err(Fatal::Other)?;
         Ok(Self { server, client: Arc::new(client), skip_san })
     }
 
@@ -57,12 +64,12 @@ impl PeerTls {
     }
 
     /// Shakes hands with a member that connected from `from`, within a deadline, and checks its certificate: vouched for,
-    /// not revoked, with an allowed name, and, unless that is switched off, naming the address that it comes from.
-    /// `members` are the host names in the members' peer URLs; a wildcard in a certificate is looked for among them.
+    /// not revoked, with an allowed name, and, unless that is switched off or it comes over a unix socket (`None`), naming
+    /// the address that it comes from. `members` are the host names in the members' peer URLs; a wildcard in a certificate is looked for among them.
     ///
     /// # Errors
     /// Any of these does not hold.
-    pub async fn accept<S>(&self, stream: S, from: IpAddr, members: &[String]) -> io::Result<ServerStream<S>>
+    pub async fn accept<S>(&self, stream: S, from: Option<IpAddr>, members: &[String]) -> io::Result<ServerStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -74,7 +81,7 @@ impl PeerTls {
         let within = async {
             let (stream, _) = server.accept(stream).await?;
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            if let Some(shown) = shown.filter(|_| !self.skip_san) {
+            if let (Some(shown), Some(from)) = (shown.filter(|_| !self.skip_san), from) {
                 let names = Names::of(shown)?;
                 if !names.allow(from, members).await {
                     return Err(io::Error::other(format!(
@@ -89,7 +96,8 @@ impl PeerTls {
         tokio::time::timeout(HANDSHAKE_TIMEOUT, within).await.unwrap_or_else(|_| Err(late(HANDSHAKE_TIMEOUT)))
     }
 
-    /// Shakes hands with the member that was dialled as `host` (a name or an address), within a deadline.
+    /// Shakes hands with the member that was dialled as `host` (a name or an address), within a deadline. Its certificate
+    /// must be as good as that of one that connects: not revoked, with an allowed name.
     ///
     /// # Errors
     /// Its certificate is not vouched for or names another host, or it did not like ours.
@@ -97,11 +105,16 @@ impl PeerTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let tls = self.client.current();
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(host, stream)).await {
-            Ok(shaken) => shaken.map_err(io::Error::other),
-            Err(_) => Err(late(HANDSHAKE_TIMEOUT)),
+        let current = self.client.current();
+        let (tls, standards) = &*current;
+        let Ok(shaken) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.connect(host, stream)).await else {
+            return Err(late(HANDSHAKE_TIMEOUT));
+        };
+        let stream = shaken.map_err(io::Error::other)?;
+        if let Some((shown, between)) = stream.get_ref().1.peer_certificates().and_then(<[_]>::split_first) {
+            standards.judge(shown, between).map_err(|error| io::Error::other(format!("tls: {error}")))?;
         }
+        Ok(stream)
     }
 }
 
