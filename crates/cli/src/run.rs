@@ -33,18 +33,31 @@ pub(crate) fn until_signal(config: &Config, tell: impl Fn(Moment)) -> i32 {
         Err(error) => return failed(&format!("can't listen for signals: {error}")),
     };
     let config = &Config { give_back_memory: memory::give_back, open_files: open_files::allowed(), ..config.clone() };
-    let server = match Server::start(config) {
-        Ok(server) => server,
-        Err(error) => return failed(&error.to_string()),
-    };
-    notify::ready();
-    tell(Moment::Ready);
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            number = next(&mut term, &mut int) => Ok(number),
-            why = server.failed() => Err(why),
+    let mut damage: Option<String> = None;
+    let (server, ended) = loop {
+        let server = match Server::start_after(config, damage.as_deref()) {
+            Ok(server) => server,
+            Err(error) => return failed(&error.to_string()),
+        };
+        if damage.is_none() {
+            notify::ready();
+            tell(Moment::Ready);
         }
-    });
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                number = next(&mut term, &mut int) => Ok(number),
+                why = server.failed() => Err(why),
+            }
+        });
+        match server.damage().filter(|_| ended.is_err() && damage.is_none()) {
+            Some(why) => {
+                log::warn!("the member ends to be rebuilt from the others", "error" = &why);
+                let _ = server.stop();
+                damage = Some(why);
+            }
+            None => break (server, ended),
+        }
+    };
     notify::stopping();
     match ended {
         Err(why) => {

@@ -101,9 +101,7 @@ const fn same(name: &'static str, kind: Kind, default: &'static str, other: &'st
     Flag { name, kind, default, meaning: Meaning::Same(other) }
 }
 
-const NO_PEER_TLS: &str = "TLS between members is not supported yet, and starting without it would leave the data open; \
-                           keep the members on a trusted network, or remove the flag";
-const NO_DISCOVERY: &str = "members are not discovered; name them all with --initial-cluster";
+const NO_DISCOVERY: &str = "there is no discovery service; name the members with --initial-cluster or --discovery-srv";
 const NO_PROXY: &str = "the v2 proxy does not exist; run a member, or point clients at one";
 const NO_PROXY_TIMES: &str = "the v2 proxy does not exist";
 const NO_TRACING: &str = "there is no OpenTelemetry exporter";
@@ -192,8 +190,13 @@ pub(crate) const SECTIONS: &[Section] = &[
             refused("discovery", Text, "", &[], NO_DISCOVERY),
             no_effect("discovery-fallback", OneOf(&["exit", "proxy"]), "proxy", "there is no discovery"),
             refused("discovery-proxy", Text, "", &[], NO_DISCOVERY),
-            refused("discovery-srv", Text, "", &[], NO_DISCOVERY),
-            refused("discovery-srv-name", Text, "", &[], NO_DISCOVERY),
+            here(
+                "discovery-srv",
+                Text,
+                "",
+                "the domain whose SRV records name the members at first start, instead of initial-cluster",
+            ),
+            here("discovery-srv-name", Text, "", "a suffix of the records' service: _etcd-server-NAME._tcp"),
             refused("discovery-token", Text, "", &[], NO_DISCOVERY),
             refused("discovery-endpoints", Text, "", &[], NO_DISCOVERY),
             no_effect("discovery-dial-timeout", Duration, "2s", "there is no discovery"),
@@ -285,16 +288,36 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "who vouches for clients; giving it is asking for certificates, as in etcd",
             ),
             here("auto-tls", Bool, "false", "make a certificate for clients in the data directory where none is given"),
-            refused("peer-cert-file", Text, "", &[], NO_PEER_TLS),
-            refused("peer-key-file", Text, "", &[], NO_PEER_TLS),
-            refused("peer-client-cert-file", Text, "", &[], NO_PEER_TLS),
-            refused("peer-client-key-file", Text, "", &[], NO_PEER_TLS),
-            refused("peer-client-cert-auth", Bool, "false", &["false"], NO_PEER_TLS),
-            refused("peer-trusted-ca-file", Text, "", &[], NO_PEER_TLS),
-            refused("peer-cert-allowed-cn", List, "", &[], NO_PEER_TLS),
-            refused("peer-cert-allowed-hostname", List, "", &[], NO_PEER_TLS),
-            refused("peer-auto-tls", Bool, "false", &["false"], NO_PEER_TLS),
-            refused("peer-crl-file", Text, "", &[], NO_PEER_TLS),
+            here(
+                "peer-cert-file",
+                Text,
+                "",
+                "the member's certificate for other members, with its chain; read again when it changes",
+            ),
+            here("peer-key-file", Text, "", "its key"),
+            here("peer-client-cert-file", Text, "", "what it shows where it dials; empty is peer-cert-file"),
+            here("peer-client-key-file", Text, "", "its key"),
+            here("peer-client-cert-auth", Bool, "false", "members that connect must show a certificate"),
+            here(
+                "peer-trusted-ca-file",
+                Text,
+                "",
+                "who vouches for members, those that connect and those that are dialed",
+            ),
+            here("peer-cert-allowed-cn", List, "", "members must show a certificate with one of these common names"),
+            here(
+                "peer-cert-allowed-hostname",
+                List,
+                "",
+                "members must show a certificate that is good for one of these names",
+            ),
+            here(
+                "peer-auto-tls",
+                Bool,
+                "false",
+                "make a certificate for members in the data directory where none is given; it encrypts and proves nothing",
+            ),
+            here("peer-crl-file", Text, "", "members whose certificate is on this revocation list are refused"),
             here(
                 "self-signed-cert-validity",
                 Uint,
@@ -369,7 +392,14 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "experimental-corrupt-check-time",
                 Duration,
                 "0s",
-                "check all tables so often while serving; damage raises the CORRUPT alarm",
+                "check all tables, and compare the members' digests, so often while serving; damage raises the CORRUPT alarm. \
+                 Without the flag digests are compared every 10m; 0s switches that off",
+            ),
+            here(
+                "self-repair",
+                Bool,
+                "true",
+                "a member of three or more whose log or tables are damaged is set aside and rebuilt from the others (not in etcd)",
             ),
             no_effect("experimental-compact-hash-check-enabled", Bool, "false", FIXED),
             no_effect("experimental-compact-hash-check-time", Duration, "1m0s", FIXED),
@@ -405,7 +435,12 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "300ms",
                 "experimental-warning-apply-duration says what is logged as slow",
             ),
-            refused("experimental-peer-skip-client-san-verification", Bool, "false", &["false"], NO_PEER_TLS),
+            here(
+                "experimental-peer-skip-client-san-verification",
+                Bool,
+                "false",
+                "a member's certificate need not name the address that it comes from",
+            ),
             no_effect(
                 "experimental-memory-mlock",
                 Bool,
@@ -427,7 +462,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             no_effect("experimental-snapshot-catchup-entries", Uint, "5000", FIXED),
             no_effect("experimental-stop-grpc-service-on-defrag", Bool, "false", "defragmentation does not block"),
             no_effect("experimental-downgrade-check-time", Duration, "5s", FIXED),
-            no_effect("experimental-max-learners", Uint, "1", FIXED),
+            here("experimental-max-learners", Uint, "1", "learners that the cluster may have at a time, up to 16"),
             same("corrupt-check-time", Duration, "0s", "experimental-corrupt-check-time"),
             same("compact-hash-check-time", Duration, "1m0s", "experimental-compact-hash-check-time"),
             same("compaction-batch-limit", Uint, "1000", "experimental-compaction-batch-limit"),

@@ -1,6 +1,7 @@
 //! `eyrie serve`, also as `etcd`: a member, configured as etcd is.
 
 mod auth;
+mod discover;
 mod file;
 pub(crate) mod flags;
 mod given;

@@ -10,10 +10,11 @@ use std::time::Duration;
 use eyrie_server::Config;
 use eyrie_server::config::{Address, AutoCompaction, Url};
 use eyrie_server::log::{Format, Level, LogConfig, Output};
+use eyrie_state::limits::LEARNERS_MAX;
 
 use super::flags::{self, Meaning};
 use super::given::Given;
-use super::{tls, values};
+use super::{discover, tls, values};
 
 /// The log comes first, so that what is wrong with the rest can be told in it.
 pub(crate) fn log_config(given: &Given) -> LogConfig {
@@ -63,6 +64,7 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         initial_cluster_token: given.get("initial-cluster-token").unwrap_or("etcd-cluster").to_string(),
         initial_cluster_existing: given.get("initial-cluster-state") == Some("existing"),
         strict_reconfig_check: switch(given, "strict-reconfig-check", true),
+        max_learners: max_learners(given)?,
         force_new_cluster: switch(given, "force-new-cluster", false),
         heartbeat_interval: heartbeat,
         election_timeout: election,
@@ -98,6 +100,8 @@ pub(crate) fn config(given: &Given) -> Result<Config, String> {
         unsafe_no_fsync: switch(given, "unsafe-no-fsync", false),
         initial_corrupt_check: switch(given, "experimental-initial-corrupt-check", false) || gates(given)?,
         corrupt_check_time: time(given, "experimental-corrupt-check-time", defaults.corrupt_check_time),
+        digest_time: time(given, "experimental-corrupt-check-time", defaults.digest_time),
+        self_repair: switch(given, "self-repair", true),
         client_tls: tls::clients(given),
         peer_tls: tls::peers(given),
         tls: tls::bounds(given)?,
@@ -166,6 +170,23 @@ fn advertised(given: &Given, name: &str, default: &str) -> Result<Vec<String>, S
 
 fn initial_cluster(given: &Given, name: &str, peers: &[String], dir: &Path) -> Result<Vec<(String, String)>, String> {
     let own = || peers.iter().map(|url| (name.to_string(), url.clone())).collect::<Vec<_>>();
+    let begun = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
+    if let Some(domain) = given.get("discovery-srv").filter(|domain| !domain.is_empty()) {
+        if given.get("initial-cluster").is_some_and(|text| !text.is_empty()) {
+            return Err(
+                "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \
+                        \"discovery-endpoints\" or \"discovery-srv\""
+                    .into(),
+            );
+        }
+        let service = given.get("discovery-srv-name").unwrap_or_default();
+        return match discover::members(domain, service, name, peers) {
+            Ok(members) => Ok(members),
+            // The flag has done its work once there is data.
+            Err(_) if begun => Ok(own()),
+            Err(why) => Err(why),
+        };
+    }
     let text = match given.get("initial-cluster").filter(|text| !text.is_empty()) {
         Some(text) => text.to_string(),
         // etcd fills in the name but not the URLs of a member called `default`.
@@ -183,7 +204,7 @@ fn initial_cluster(given: &Given, name: &str, peers: &[String], dir: &Path) -> R
     }
     let names: BTreeSet<&str> = members.iter().map(|(member, _)| member.as_str()).collect();
     // etcd ignores the flag once the member has data.
-    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+    if begun {
         return Ok(members);
     }
     if !names.contains(name) {
@@ -301,6 +322,14 @@ fn max_request_bytes(given: &Given, default: usize) -> Result<usize, String> {
     const MOST: usize = 512 << 20;
     let bytes = number(given, "max-request-bytes", default);
     if bytes > MOST { Err(format!("--max-request-bytes={bytes} is more than {MOST}")) } else { Ok(bytes) }
+}
+
+fn max_learners(given: &Given) -> Result<usize, String> {
+    let most = number(given, "experimental-max-learners", 1usize);
+    if most == 0 || most > LEARNERS_MAX {
+        return Err(format!("--experimental-max-learners={most} must be between 1 and {LEARNERS_MAX}"));
+    }
+    Ok(most)
 }
 
 pub(super) fn number<N: std::str::FromStr>(given: &Given, name: &str, default: N) -> N {

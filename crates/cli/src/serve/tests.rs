@@ -137,8 +137,9 @@ fn what_asks_for_security_never_runs_without_it() {
     for (line, words) in [
         ("--cert-file=/x", "KeyFile and CertFile must both be present[key: , cert: /x]"),
         ("--key-file=/x", "KeyFile and CertFile must both be present[key: /x, cert: ]"),
-        ("--peer-cert-file=/x --peer-key-file=/y", "--peer-cert-file is not supported"),
-        ("--peer-auto-tls", "--peer-auto-tls is not supported"),
+        ("--peer-cert-file=/x", "KeyFile and CertFile must both be present[key: , cert: /x]: give --peer-cert-file"),
+        ("--peer-cert-allowed-cn=a", "none are asked for: add --peer-client-cert-auth"),
+        ("--peer-crl-file=/x", "none are asked for: add --peer-client-cert-auth"),
         (
             "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://127.0.0.1:1",
             "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1",
@@ -163,7 +164,11 @@ fn what_asks_for_security_never_runs_without_it() {
             "cipher suites cannot be configured when only TLS1.3 is enabled",
         ),
         ("--cipher-suites TLS_AES", "unexpected TLS cipher suite \"TLS_AES\""),
-        ("--discovery-srv example.com", "not supported"),
+        ("--discovery-srv example.invalid", "error querying DNS SRV records for --discovery-srv example.invalid"),
+        (
+            "--discovery-srv x --initial-cluster default=http://localhost:2380",
+            "multiple discovery or bootstrap flags are set",
+        ),
         ("--discovery http://x", "not supported"),
         ("--proxy on", "not supported"),
     ] {
@@ -452,4 +457,61 @@ fn page() -> String {
         }
     }
     text
+}
+
+/// What the files in `deploy/` ask for, member by member: names and values of variables.
+fn deployed() -> Vec<(&'static str, Vec<(String, String)>)> {
+    use serde_yaml_ng::Value;
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => panic!("a variable must be text, quoted where it looks like something else: {other:?}"),
+    };
+    let mut all = Vec::new();
+    let mut compose: Value = serde_yaml_ng::from_str(include_str!("../../../../deploy/store/compose.yaml")).unwrap();
+    compose.apply_merge().unwrap();
+    for (_, service) in compose["services"].as_mapping().unwrap() {
+        let variables = service["environment"].as_mapping().unwrap();
+        all.push(("compose.yaml", variables.iter().map(|(name, value)| (text(name), text(value))).collect()));
+    }
+    let set = include_str!("../../../../deploy/store/statefulset.yaml").split("\n---\n").last().unwrap();
+    let set: Value = serde_yaml_ng::from_str(set).unwrap();
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    for ordinal in 0..set["spec"]["replicas"].as_u64().unwrap() {
+        let name = format!("eyrie-{ordinal}");
+        let value = |entry: &Value| match &entry["value"] {
+            Value::String(text) => text.replace("$(ETCD_NAME)", &name),
+            _ => name.clone(),
+        };
+        let variables =
+            container["env"].as_sequence().unwrap().iter().map(|entry| (text(&entry["name"]), value(entry)));
+        all.push(("statefulset.yaml", variables.collect()));
+    }
+    all
+}
+
+#[test]
+fn what_is_deployed_starts() {
+    let all = deployed();
+    assert_eq!(all.len(), 6);
+    for (file, variables) in all {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), if name == "ETCD_DATA_DIR" { "/nowhere" } else { value.as_str() }))
+            .collect();
+        let given = read("", &variables, "").unwrap_or_else(|stop| panic!("{file}: {stop:?}"));
+        assert_eq!(given.notes, [], "{file}: a variable is not known, or has no effect");
+        let config = settings::config(&given).unwrap_or_else(|why| panic!("{file}: {why}"));
+        assert_eq!(config.initial_cluster.len(), 3, "{file}");
+        assert!(
+            config
+                .initial_cluster
+                .iter()
+                .any(|(name, url)| *name == config.name && config.initial_advertise_peer_urls == [url.as_str()]),
+            "{file}"
+        );
+    }
+    let image = include_str!("../../../../deploy/store/Dockerfile");
+    for name in ["etcd", "etcdctl", "etcdutl", "ENV ETCD_DATA_DIR=/etcd-data"] {
+        assert!(image.contains(name), "{name}");
+    }
 }

@@ -38,6 +38,11 @@ impl Bootstrap {
     }
 }
 
+/// All members of `--initial-cluster`, with their peer URLs; the error is upstream's.
+pub(super) fn all_named(cluster: &str) -> Result<Vec<(String, Vec<String>)>, String> {
+    Ok(parse_cluster(cluster)?.into_iter().collect())
+}
+
 /// `name=url,name=url`: sorted URLs of each name.
 fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut by_name: BTreeMap<String, Vec<&str>> = BTreeMap::new();

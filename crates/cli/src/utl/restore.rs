@@ -1,4 +1,5 @@
-//! `snapshot restore`: a snapshot file becomes the data directory of one member of a new cluster.
+//! `snapshot restore`: a snapshot file becomes the data directory of one member of a new cluster, or one directory for each
+//! of its members.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use eyrie_disk::datadir::{DataDir, Identity, Kind};
 use eyrie_disk::snapshot::{RestoreTarget, SnapshotFile, restore_unproven};
 use serde_json::json;
 
-use super::cluster::Bootstrap;
+use super::cluster::{Bootstrap, all_named};
 use super::failure::Failure;
 use super::parse::Parsed;
 use super::zap;
@@ -25,22 +26,60 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     if (bump_revision > 0) != parsed.truth("mark-compacted") {
         return Err(Failure::args("--mark-compacted required if --revision-bump > 0"));
     }
+    if parsed.truth("all-members") {
+        return all_members(parsed, file, bump_revision);
+    }
     let name = parsed.text("name");
     let data_dir = match parsed.text("data-dir") {
         "" => format!("{name}.etcd"),
         dir => dir.to_owned(),
     };
-    let bootstrap = Bootstrap::new(
-        name,
-        parsed.text("initial-cluster"),
-        parsed.text("initial-advertise-peer-urls"),
-        parsed.text("initial-cluster-token"),
-    )
-    .map_err(Failure::error)?;
-    let wal_dir = target_dirs(&data_dir, parsed.text("wal-dir"))?;
+    let advertised = parsed.text("initial-advertise-peer-urls");
+    one_member(parsed, file, bump_revision, name, advertised, &data_dir, parsed.text("wal-dir"))
+}
+
+/// Each member of `--initial-cluster` gets a directory of its name in `--data-dir`.
+fn all_members(parsed: &Parsed, file: &str, bump_revision: u64) -> Result<(), Failure> {
+    for flag in ["name", "initial-advertise-peer-urls", "wal-dir"] {
+        if parsed.is_set(flag) {
+            return Err(Failure::error(format!(
+                "--{flag} is one member's, and --all-members restores all that --initial-cluster names: leave it out"
+            )));
+        }
+    }
+    let members = all_named(parsed.text("initial-cluster")).map_err(Failure::error)?;
+    let place = |name: &str| Path::new(parsed.text("data-dir")).join(name).display().to_string();
+    for (name, _) in &members {
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(Failure::error(format!(
+                "{name:?} can't be the name of a directory: restore this member by itself"
+            )));
+        }
+        // All are looked at before anything is written: half a cluster helps nobody.
+        target_dirs(&place(name), "")?;
+    }
+    for (name, urls) in &members {
+        one_member(parsed, file, bump_revision, name, &urls.join(","), &place(name), "")?;
+    }
+    Ok(())
+}
+
+fn one_member(
+    parsed: &Parsed,
+    file: &str,
+    bump_revision: u64,
+    name: &str,
+    advertised: &str,
+    data_dir: &str,
+    wal_dir: &str,
+) -> Result<(), Failure> {
+    let bootstrap =
+        Bootstrap::new(name, parsed.text("initial-cluster"), advertised, parsed.text("initial-cluster-token"))
+            .map_err(Failure::error)?;
+    let wal_dir = target_dirs(data_dir, wal_dir)?;
     let fields = [
         ("path", json!(file)),
-        ("wal-dir", json!(wal_dir.clone().unwrap_or(Path::new(&data_dir).join("wal")).display().to_string())),
+        ("wal-dir", json!(wal_dir.clone().unwrap_or(Path::new(data_dir).join("wal")).display().to_string())),
         ("data-dir", json!(data_dir)),
     ];
     zap::line("info", PLACE, "restoring snapshot", &fields);
@@ -50,7 +89,7 @@ pub(super) fn run(parsed: &Parsed) -> Result<(), Failure> {
     let (cluster, member) = (bootstrap.cluster, bootstrap.me);
     let added: Vec<_> = bootstrap.members.iter().map(|m| (m.id, m.peer_urls.clone())).collect();
     let target = RestoreTarget {
-        data_dir: Path::new(&data_dir),
+        data_dir: Path::new(data_dir),
         wal_dir: wal_dir.as_deref(),
         identity: Identity { cluster, member, name: name.to_owned() },
         members: bootstrap.members,

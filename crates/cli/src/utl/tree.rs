@@ -58,7 +58,13 @@ pub(super) static WRITE_OUT: Flag = Flag {
     ..flag("write-out", Kind::Text, "simple", "set the output format (fields, json, protobuf, simple, table)")
 };
 
-static RESTORE_FLAGS: [Flag; 10] = [
+static RESTORE_FLAGS: [Flag; 11] = [
+    flag(
+        "all-members",
+        Kind::Bool,
+        "",
+        "Restore all members that --initial-cluster names at once, each into a directory of its name in --data-dir",
+    ),
     flag("bump-revision", Kind::Number, "0", "How much to increase the latest revision after restore"),
     required("data-dir", "Path to the output data directory"),
     flag(
