@@ -24,11 +24,26 @@ pub struct Cluster {
 impl Cluster {
     /// Founds a cluster of `count` members with their data in `dir`, and waits until all serve.
     pub fn start(program: &Program, dir: &Path, count: usize, flags: &[&str]) -> Result<Cluster> {
-        let setups = Cluster::setups(program, dir, count, flags)?;
+        Cluster::of(program, &Cluster::setups(program, dir, count, flags)?)
+    }
+
+    /// Starts these members of one cluster, and waits until all serve.
+    pub fn of(program: &Program, setups: &[Setup]) -> Result<Cluster> {
         let members = setups.iter().map(Setup::spawn).collect::<Result<Vec<_>>>()?;
         let mut cluster = Cluster { members, program: program.clone() };
         cluster.wait_ready()?;
         Ok(cluster)
+    }
+
+    /// The same members with `https` between them; their certificates are up to the caller's flags.
+    pub fn over_tls(setups: Vec<Setup>) -> Vec<Setup> {
+        let secure = |mut setup: Setup| {
+            setup.peer_url = setup.peer_url.replace("http://", "https://");
+            setup.initial_cluster = setup.initial_cluster.replace("http://", "https://");
+            let listen = setup.peer_url.clone();
+            setup.flags(&["--listen-peer-urls", &listen])
+        };
+        setups.into_iter().map(secure).collect()
     }
 
     /// How `count` members of one cluster are started.

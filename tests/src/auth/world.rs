@@ -1,4 +1,4 @@
-//! A server with authentication on, somebody of every kind, and keys on both sides of a permission.
+//! A server with authentication on, or a cluster of them, somebody of every kind, and keys on both sides of a permission.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::Who;
 use super::rows::{self, Row};
 use super::wire::{self, Denial, Outcome};
 use crate::binaries::Program;
+use crate::cluster::Cluster;
 use crate::store::{Setup, Store};
 
 /// Seconds that a token lives. Long enough that a used one never ends by itself on a busy machine.
@@ -25,10 +26,10 @@ pub const INSIDE_LEASE: i64 = 778;
 
 /// See the module.
 pub struct World {
-    /// The server.
-    pub store: Store,
+    members: Vec<(Store, Channel)>,
+    /// The member that is asked.
+    at: usize,
     runtime: Runtime,
-    channel: Channel,
     expired: String,
     deleted: String,
     tokens: Vec<(Who, String)>,
@@ -40,16 +41,47 @@ pub struct World {
 impl World {
     /// Starts a server and fills it.
     pub fn new(program: &Program, dir: &Path, flags: &[&str]) -> Result<World> {
-        let ttl = TOKEN_SECS.to_string();
-        let setup = Setup::new(program, dir)?.flags(&["--bcrypt-cost=4", "--auth-token-ttl", &ttl]).flags(flags);
-        let store = setup.start()?;
+        World::of(vec![World::quick(Setup::new(program, dir)?.flags(flags)).start()?])
+    }
+
+    /// Founds a cluster of three and fills it.
+    pub fn of_three(program: &Program, dir: &Path, flags: &[&str]) -> Result<World> {
+        let setups = Cluster::setups(program, dir, 3, flags)?;
+        let members = setups.into_iter().map(|setup| World::quick(setup).spawn()).collect::<Result<Vec<_>>>()?;
+        World::of(members)
+    }
+
+    /// Passwords cost little, and tokens end soon.
+    fn quick(setup: Setup) -> Setup {
+        setup.flags(&["--bcrypt-cost=4", "--auth-token-ttl", &TOKEN_SECS.to_string()])
+    }
+
+    fn of(mut stores: Vec<Store>) -> Result<World> {
+        stores.iter_mut().try_for_each(Store::wait_ready)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let endpoint = Endpoint::from_shared(format!("http://{}", store.endpoint()))?;
-        let channel = runtime.block_on(async { endpoint.connect_lazy() });
+        let reached = |store: Store| -> Result<(Store, Channel)> {
+            let endpoint = Endpoint::from_shared(format!("http://{}", store.endpoint()))?;
+            let channel = runtime.block_on(async { endpoint.connect_lazy() });
+            Ok((store, channel))
+        };
+        let members = stores.into_iter().map(reached).collect::<Result<_>>()?;
         let (expired, deleted) = Default::default();
-        let mut world = World { store, runtime, channel, expired, deleted, tokens: Vec::new(), calls: 0, full: false };
+        let mut world = World { members, at: 0, runtime, expired, deleted, tokens: Vec::new(), calls: 0, full: false };
         world.fill()?;
         Ok(world)
+    }
+
+    /// From now on this member is asked.
+    pub fn ask_at(&mut self, member: usize) {
+        self.at = member;
+    }
+
+    fn store(&self) -> &Store {
+        &self.members[self.at].0
+    }
+
+    fn channel(&self) -> &Channel {
+        &self.members[self.at].1
     }
 
     fn fill(&mut self) -> Result<()> {
@@ -100,7 +132,7 @@ impl World {
         let request = pb::AuthenticateRequest { name: name.to_owned(), password: PASSWORD.to_owned() };
         let path = "/etcdserverpb.Auth/Authenticate";
         let (outcome, answer) =
-            self.runtime.block_on(wire::grpc(&self.channel, path, request.encode_to_vec(), None))?;
+            self.runtime.block_on(wire::grpc(self.channel(), path, request.encode_to_vec(), None))?;
         ensure!(outcome.code == Some(0), "{name} can't log in: {outcome:?}");
         Ok(pb::AuthenticateResponse::decode(answer)?.token)
     }
@@ -127,7 +159,7 @@ impl World {
     /// A call that must succeed.
     pub fn must(&self, path: &'static str, message: impl Message, who: Option<Who>) -> Result<()> {
         let token = who.and_then(|who| self.token(who));
-        let call = wire::grpc(&self.channel, path, message.encode_to_vec(), token.as_deref());
+        let call = wire::grpc(self.channel(), path, message.encode_to_vec(), token.as_deref());
         let (outcome, _) = self.runtime.block_on(call)?;
         ensure!(outcome.code == Some(0), "{path}: {outcome:?}");
         Ok(())
@@ -135,7 +167,7 @@ impl World {
 
     /// One call with this token.
     pub fn call(&self, path: &'static str, message: impl Message, token: Option<&str>) -> Result<Outcome> {
-        Ok(self.runtime.block_on(wire::grpc(&self.channel, path, message.encode_to_vec(), token))?.0)
+        Ok(self.runtime.block_on(wire::grpc(self.channel(), path, message.encode_to_vec(), token))?.0)
     }
 
     /// One cell of the matrix.
@@ -164,9 +196,9 @@ impl World {
         let asked = (row.make)(number);
         let token = self.token(who);
         if json {
-            return wire::json(&self.store.endpoint(), row.route, &asked.json, token.as_deref());
+            return wire::json(&self.store().endpoint(), row.route, &asked.json, token.as_deref());
         }
-        let call = wire::grpc(&self.channel, row.path, asked.message, token.as_deref());
+        let call = wire::grpc(self.channel(), row.path, asked.message, token.as_deref());
         Ok(self.runtime.block_on(call)?.0)
     }
 
