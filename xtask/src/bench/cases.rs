@@ -5,6 +5,7 @@
 //! | `put`, `range`, `memory`, `start`, `snapshot` | one journey over one data dir with a million keys |
 //! | `latency` | puts at half of what upstream can do, the same rate for both |
 //! | `watch` | a thousand watchers on one prefix, writers at full speed |
+//! | `cluster` | three members: puts through the leader, reads through a follower |
 //! | `housekeeping` | puts at a low fixed rate, during defragmentation, snapshot and compaction |
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use super::sides::{Member, Side};
 use super::wire;
 
 /// All cases, in the order they run.
-pub(crate) const ALL: [&str; 8] = ["put", "range", "memory", "start", "snapshot", "latency", "watch", "housekeeping"];
+pub(crate) const ALL: [&str; 9] =
+    ["put", "range", "memory", "start", "snapshot", "latency", "watch", "cluster", "housekeeping"];
 
 /// Connections and calls under way on each, for what runs at full speed.
 const CONNECTIONS: usize = 16;
@@ -93,6 +95,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) dir: PathBuf,
     /// Puts a second in the `latency` case; measured once.
     pub(crate) latency_rate: u64,
+    /// The same for three members.
+    pub(crate) cluster_rate: u64,
 }
 
 impl Bench<'_> {
@@ -106,10 +110,11 @@ impl Bench<'_> {
     /// When the side breaks or loses something: then there is nothing to compare.
     pub(crate) fn round(&self, side: &Side, results: &mut Results) -> Result<()> {
         type Case<'a> = fn(&Bench<'a>, &Side, &mut Results) -> Result<()>;
-        let parts: [(&str, &[&str], Case<'_>); 4] = [
+        let parts: [(&str, &[&str], Case<'_>); 5] = [
             ("the journey with many keys", &["put", "range", "memory", "start", "snapshot"], Bench::journey),
             ("latency", &["latency"], Bench::latency),
             ("watch", &["watch"], Bench::watch),
+            ("three members", &["cluster"], Bench::cluster),
             ("housekeeping", &["housekeeping"], Bench::housekeeping),
         ];
         for (name, cases, run) in parts {
@@ -133,6 +138,54 @@ impl Bench<'_> {
         member.stop()?;
         self.remove(&dir)?;
         Ok(((outcome.rate() / 2.0) as u64 / 100 * 100).max(100))
+    }
+
+    /// As [`Bench::half_speed`], for three members.
+    ///
+    /// # Errors
+    /// As for [`Bench::round`].
+    pub(crate) fn half_speed_of_three(&self, side: &Side) -> Result<u64> {
+        let dir = self.fresh("calibrate")?;
+        let members = side.start_three(&dir)?;
+        let outcome = puts(&members[0], Pace::Closed, u64::MAX, Duration::from_secs(5), u64::MAX)?.all_well()?;
+        members.into_iter().try_for_each(Member::stop)?;
+        self.remove(&dir)?;
+        Ok(((outcome.rate() / 2.0) as u64 / 100 * 100).max(100))
+    }
+
+    fn cluster(&self, side: &Side, results: &mut Results) -> Result<()> {
+        let dir = self.fresh("cluster")?;
+        let members = side.start_three(&dir)?;
+        let all_cpu = || members.iter().map(Member::cpu).sum::<Result<Duration>>();
+        let (leader, follower) = (&members[0], &members[1]);
+        let before = all_cpu()?;
+        let outcome = puts(leader, Pace::Closed, self.scale.keys / 4, Duration::MAX, u64::MAX)?.all_well()?;
+        let cpu = all_cpu()? - before;
+        full_speed(side, "cluster.put", &outcome, cpu, results);
+        let before = all_cpu()?;
+        let outcome = self.gets(follower, false)?;
+        let cpu = all_cpu()? - before;
+        full_speed(side, "cluster.range", &outcome, cpu, results);
+        for member in &members {
+            member.check("k/", self.scale.keys / 4, self.scale.keys / 4, 0)?;
+        }
+        members.into_iter().try_for_each(Member::stop)?;
+        self.remove(&dir)?;
+
+        let dir = self.fresh("cluster-latency")?;
+        let members = side.start_three(&dir)?;
+        let pace = Pace::Open(self.cluster_rate);
+        let outcome = puts(&members[0], pace, u64::MAX, self.scale.latency_time, u64::MAX)?;
+        members[0].check("k/", outcome.done, outcome.done, outcome.failed)?;
+        members.into_iter().try_for_each(Member::stop)?;
+        self.remove(&dir)?;
+        refused(side, "cluster.latency", &outcome, results);
+        results.add(side, "cluster.latency.offered", self.cluster_rate as f64);
+        results.add(side, "cluster.latency.rate", outcome.rate());
+        results.add(side, "cluster.latency.p50", millis(outcome.latencies.quantile(0.5)));
+        results.add(side, "cluster.latency.p99", millis(outcome.latencies.quantile(0.99)));
+        results.add(side, "cluster.latency.max", millis(outcome.latencies.max()));
+        Ok(())
     }
 
     fn journey(&self, side: &Side, results: &mut Results) -> Result<()> {
@@ -195,21 +248,7 @@ impl Bench<'_> {
     fn range(&self, side: &Side, member: &Member, serializable: bool, results: &mut Results) -> Result<()> {
         let key = key(1);
         let cpu = member.cpu()?;
-        let outcome = load::run(
-            &mut Plan {
-                address: member.address,
-                path: wire::RANGE,
-                connections: CONNECTIONS,
-                in_flight: IN_FLIGHT,
-                pace: Pace::Closed,
-                calls_max: u64::MAX,
-                time_max: self.scale.range_time,
-                stop: None,
-                message: &mut |_, message| wire::range(message, &key, serializable),
-            },
-            None,
-        )?
-        .all_well()?;
+        let outcome = self.gets(member, serializable)?;
         let cpu = member.cpu()? - cpu;
         full_speed(
             side,
@@ -226,6 +265,26 @@ impl Bench<'_> {
             [pair] if pair.len() > key.len() + VALUE_BYTES && pair[2..].starts_with(&key) => Ok(()),
             _ => Err(anyhow!("a range of one stored key answered {} pairs, or another pair", pairs.len())),
         }
+    }
+
+    /// Ranges of one stored key.
+    fn gets(&self, member: &Member, serializable: bool) -> Result<Outcome> {
+        let key = key(1);
+        load::run(
+            &mut Plan {
+                address: member.address,
+                path: wire::RANGE,
+                connections: CONNECTIONS,
+                in_flight: IN_FLIGHT,
+                pace: Pace::Closed,
+                calls_max: u64::MAX,
+                time_max: self.scale.range_time,
+                stop: None,
+                message: &mut |_, message| wire::range(message, &key, serializable),
+            },
+            None,
+        )?
+        .all_well()
     }
 
     fn latency(&self, side: &Side, results: &mut Results) -> Result<()> {

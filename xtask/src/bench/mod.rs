@@ -28,7 +28,7 @@ use sides::Side;
 const USAGE: &str = "\
 cargo xtask bench [options]
   --rounds N      alternating rounds (5)
-  --only CASES    some of: put, range, memory, start, snapshot, latency, watch, housekeeping (comma between)
+  --only CASES    some of: put, range, memory, start, snapshot, latency, watch, cluster, housekeeping (comma between)
   --rate N        puts a second in the case latency (half of what upstream does at full speed)
   --quick         small amounts, to see that everything works
   --dir DIR       where the data dirs lie, the same disk for both (<target>/bench)
@@ -77,7 +77,11 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         cases: &options.cases,
         dir: options.dir.clone(),
         latency_rate: 0,
+        cluster_rate: 0,
     };
+    if options.cases.iter().any(|case| case == "cluster") {
+        bench.cluster_rate = bench.half_speed_of_three(&upstream)?;
+    }
     if options.cases.iter().any(|case| case == "latency") {
         bench.latency_rate = match options.rate {
             Some(rate) => rate,

@@ -59,27 +59,56 @@ impl Side {
     /// # Errors
     /// When it ends or does not answer in two minutes; with the end of its log.
     pub(crate) fn start(&self, data_dir: &Path) -> Result<Member> {
+        let peer_url = format!("http://{}", free_address()?);
+        let begin = Instant::now();
+        let mut member = self.spawn("bench", data_dir, &peer_url, &format!("bench={peer_url}"))?;
+        member.await_answer(begin)?;
+        Ok(member)
+    }
+
+    /// Starts three members of one cluster in this directory, and waits until each serves. The first leads.
+    ///
+    /// # Errors
+    /// As for [`Side::start`].
+    pub(crate) fn start_three(&self, dir: &Path) -> Result<Vec<Member>> {
+        std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let names = ["a", "b", "c"];
+        let urls = (0..3).map(|_| Ok(format!("http://{}", free_address()?))).collect::<Result<Vec<_>>>()?;
+        let all: Vec<String> = names.iter().zip(&urls).map(|(name, url)| format!("{name}={url}")).collect();
+        let mut members = Vec::new();
+        for (name, url) in names.iter().zip(&urls) {
+            members.push(self.spawn(name, &dir.join(name), url, &all.join(","))?);
+        }
+        let begin = Instant::now();
+        members.iter_mut().try_for_each(|member| member.await_answer(begin))?;
+        let leads = |member: &Member| -> Result<bool> {
+            let status = member.ctl(&["endpoint", "status", "-w", "fields"])?;
+            let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+            Ok(field("\"MemberID\"").is_some() && field("\"MemberID\"") == field("\"Leader\""))
+        };
+        let place = members.iter().map(leads).collect::<Result<Vec<_>>>()?.iter().position(|leads| *leads);
+        members.swap(0, place.context("no member of the cluster leads")?);
+        Ok(members)
+    }
+
+    fn spawn(&self, name: &str, data_dir: &Path, peer_url: &str, cluster: &str) -> Result<Member> {
         let address = free_address()?;
-        let peer = free_address()?;
-        let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
+        let client_url = format!("http://{address}");
         let log_path = data_dir.with_extension("log");
         let log = std::fs::File::create(&log_path).with_context(|| format!("create {}", log_path.display()))?;
         let mut command = Command::new(&self.server);
         // By this name Eyrie *is* etcd, so both sides take the same words.
-        command.arg0("etcd").arg("--name=bench").arg(format!("--data-dir={}", data_dir.display()));
+        command.arg0("etcd").arg(format!("--name={name}")).arg(format!("--data-dir={}", data_dir.display()));
         command.arg(format!("--listen-client-urls={client_url}"));
         command.arg(format!("--advertise-client-urls={client_url}"));
         command.arg(format!("--listen-peer-urls={peer_url}"));
         command.arg(format!("--initial-advertise-peer-urls={peer_url}"));
-        command.arg(format!("--initial-cluster=bench={peer_url}"));
+        command.arg(format!("--initial-cluster={cluster}"));
         command.args(["--quota-backend-bytes=8589934592", "--log-level=warn"]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         end_with_us(&mut command);
-        let begin = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", self.server.display()))?;
-        let mut member = Member { child, address, started_after: Duration::ZERO, side: self.clone(), log_path };
-        member.await_answer(begin)?;
-        Ok(member)
+        Ok(Member { child, address, started_after: Duration::ZERO, side: self.clone(), log_path })
     }
 
     /// Restores a snapshot into a new data dir with this side's own etcdutl.
