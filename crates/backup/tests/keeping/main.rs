@@ -1,6 +1,8 @@
-//! What keeps an archive good: verification against tampering, and retention that is killed anywhere.
+//! What keeps an archive good: verification against tampering, retention that is killed anywhere, and the
+//! consistent pair.
 
 mod deploy;
 mod expiry;
+mod pair;
 mod sample;
 mod tampering;
