@@ -1,9 +1,10 @@
 """A small life on a real Milvus: one collection, filled, indexed and searched.
 
-usage: milvus_session.py HOST:PORT create|more|digest NAME
+usage: milvus_session.py HOST:PORT create|more|unflushed|compact|drop|digest NAME
+       milvus_session.py HOST:PORT state any
 
 Every row is a function of its primary key, so any run can tell whether any row is right. `digest` prints one line of JSON: equal
-lines mean equal collections, rows and search results.
+lines mean equal collections, rows and search results. `state` prints the same of every collection.
 """
 
 import hashlib
@@ -57,6 +58,27 @@ def more(name):
     insert(collection, ROWS, MORE)
     collection.flush(timeout=PATIENCE)
     wait_for_rows(collection, ROWS + MORE)
+
+
+def unflushed(name):
+    """Rows that are in the message queue alone, for now."""
+    collection = Collection(name)
+    insert(collection, 1_000_000, 20)
+    wait_for_rows(collection, rows(collection))
+
+
+def compact(name):
+    collection = Collection(name)
+    collection.compact(timeout=PATIENCE)
+    collection.wait_for_compaction_completed(timeout=PATIENCE)
+
+
+def state():
+    """What every collection is, as soon as each is loaded."""
+    all_of_them = {name: digest(name) for name in sorted(utility.list_collections())}
+    for one in all_of_them.values():
+        del one["collections"]
+    return {"state": all_of_them, "wrong": sum(one.pop("wrong") for one in all_of_them.values())}
 
 
 def wait_for_rows(collection, count):
@@ -122,7 +144,16 @@ def main():
         create(name)
     elif what == "more":
         more(name)
-    print(json.dumps(digest(name)))
+    elif what == "unflushed":
+        unflushed(name)
+    elif what == "compact":
+        compact(name)
+    elif what == "drop":
+        utility.drop_collection(name, timeout=PATIENCE)
+    if what in ("state", "drop", "unflushed", "compact"):
+        print(json.dumps(state() if what == "state" else {"wrong": 0}))
+    else:
+        print(json.dumps(digest(name)))
 
 
 main()

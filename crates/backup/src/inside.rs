@@ -9,17 +9,19 @@ use std::path::Path;
 
 use bytes::Bytes;
 use eyrie_archive::names::Wrap;
+use eyrie_archive::record;
 use eyrie_archive::resolve::{Stop, Target};
 use eyrie_archive::{Revision, UnixMillis};
 use eyrie_disk::snapshot::{SnapshotFault, SnapshotFile};
 pub use eyrie_milvus::Description;
 use eyrie_milvus::{Catalog as MilvusCatalog, Layout};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::{Bucket, BucketError, ByteRange};
 use crate::chance;
 use crate::history::{Event, Revised};
+use crate::limits::TAIL_FETCHES;
 use crate::seal::{Identities, SealError, open};
 use crate::source;
 use crate::tail::segment::{Segment, SegmentFault};
@@ -145,7 +147,8 @@ pub async fn full(
     outcome
 }
 
-/// Visits the revisions of the tail of a target, oldest first, those after the full and up to where it stops.
+/// Visits the revisions of the tail of a target, oldest first, those after the full and up to where it stops. Several pieces
+/// are fetched at once.
 ///
 /// # Errors
 /// [`InsideError`].
@@ -156,18 +159,15 @@ pub async fn tail(
     mut visit: impl FnMut(Revised),
 ) -> Result<(), InsideError> {
     let mut before = None;
+    let fetches = target.tail.iter().map(|piece| piece_of_tail(bucket, piece, keys));
+    let mut fetched = futures::stream::iter(fetches).buffered(TAIL_FETCHES);
     for piece in &target.tail {
-        let name = || piece.stored.path.to_string();
-        let bytes = unpack::bytes_with(bucket, &piece.stored, keys).await?;
-        let segment = Segment::decode(&bytes).map_err(|fault| InsideError::Segment { name: name(), fault })?;
-        let (first, last) = segment.bounds();
-        if (first.0, last.0) != (piece.first.0, piece.last.0) {
-            return Err(InsideError::Damaged { name: name(), what: "it holds other revisions".into() });
-        }
+        let Some((segment, hash)) = fetched.try_next().await? else { break };
         if before.is_some_and(|before| before != segment.previous) {
-            return Err(InsideError::Damaged { name: name(), what: "it does not follow the piece before it".into() });
+            let (name, what) = (piece.stored.path.to_string(), "it does not follow the piece before it".into());
+            return Err(InsideError::Damaged { name, what });
         }
-        before = Some(piece.followed_as.map_or_else(|| Sha256::digest(&bytes).into(), |hash| hash.0));
+        before = Some(hash);
         for revised in segment.revisions {
             if revised.revision.0 > target.full.taken.revision.0 && is_wanted(&target.stop, &revised) {
                 visit(revised);
@@ -175,6 +175,26 @@ pub async fn tail(
         }
     }
     Ok(())
+}
+
+/// One piece of tail, checked against its record, and the hash that the next piece names it by.
+///
+/// # Errors
+/// [`InsideError`].
+pub async fn piece_of_tail(
+    bucket: &Bucket,
+    piece: &record::Segment,
+    keys: &Identities,
+) -> Result<(Segment, [u8; 32]), InsideError> {
+    let name = || piece.stored.path.to_string();
+    let bytes = unpack::bytes_with(bucket, &piece.stored, keys).await?;
+    let segment = Segment::decode(&bytes).map_err(|fault| InsideError::Segment { name: name(), fault })?;
+    let (first, last) = segment.bounds();
+    if (first.0, last.0) != (piece.first.0, piece.last.0) {
+        return Err(InsideError::Damaged { name: name(), what: "it holds other revisions".into() });
+    }
+    let followed_as = piece.followed_as.map_or_else(|| Sha256::digest(&bytes).into(), |hash| hash.0);
+    Ok((segment, followed_as))
 }
 
 /// The live keys at a target.

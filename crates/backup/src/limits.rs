@@ -206,3 +206,27 @@ pub const META_LEN_MAX: u64 = 2 << 30;
 pub const LOG_LEN_MAX: u64 = 1 << 30;
 /// How often a run that creates a backup says that it lives; after three times that it counts as gone.
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
+// The way back.
+
+/// Pieces of tail that are fetched at once: hides the latency of a store; each may be as large as a merged piece (64 MiB).
+pub const TAIL_FETCHES: usize = 8;
+/// How far a restored store's revision is lifted, unless told otherwise: no client may have seen a higher one, so that none
+/// takes the restored past for its own future. What etcd's documentation advises.
+pub const BUMP_REVISION: u64 = 1_000_000_000;
+/// Time to live of a lease that a key hangs on and that no full knows, in seconds: its owner, if there still is one, renews
+/// it, and what belongs to nobody goes the same day.
+pub const LEASE_TTL_UNKNOWN_SECS: i64 = 3600;
+/// Sealed objects whose envelope is tried before anything is written: keys change now and then, not with each object.
+pub const ENVELOPES_TRIED: usize = 64;
+/// Bytes that must have been read before a time is foretold from their rate.
+pub const RATE_BYTES_MIN: u64 = 1 << 20;
+/// How long a store that a drill has started may take until it answers.
+pub const DRILL_START_LIMIT: Duration = Duration::from_secs(60);
+/// How long the user's own command of a drill may take, unless told otherwise.
+pub const DRILL_COMMAND_LIMIT: Duration = Duration::from_secs(600);
+/// How long a store of a drill may take to end before it is killed.
+pub const DRILL_STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of a drilled command's output that are kept for the report.
+pub const DRILL_OUTPUT_LEN_MAX: usize = 64 << 10;
+/// Objects that a drill reads in full unless told to read all: it asks for the length of every one.
+pub const DRILL_OBJECTS_READ: usize = 100;

@@ -205,7 +205,11 @@ impl Backup {
 }
 
 impl MilvusBucket {
-    fn open(section: &MilvusSection) -> Result<Self, BackupError> {
+    /// Opens the bucket that a configuration describes.
+    ///
+    /// # Errors
+    /// Settings that can't be right, secrets that can't be read.
+    pub fn open(section: &MilvusSection) -> Result<Self, BackupError> {
         let config: &BucketConfig = &section.bucket;
         let objects_at = match &config.url {
             BucketUrl::File(path) => ObjectRoot::folder(&path.display().to_string()),

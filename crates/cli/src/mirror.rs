@@ -144,7 +144,8 @@ fn open(arguments: &Arguments) -> Result<(Bucket, Bucket), String> {
     Ok((open(&source)?, open(&target)?))
 }
 
-fn config(url: &str, file: Option<&Path>, endpoint: Option<&String>) -> Result<BucketConfig, String> {
+/// The bucket at an address, with the settings in a file.
+pub(crate) fn config(url: &str, file: Option<&Path>, endpoint: Option<&String>) -> Result<BucketConfig, String> {
     let url = BucketUrl::parse(url)?;
     let mut config = match file {
         None => BucketConfig::new(url),

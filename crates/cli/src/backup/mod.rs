@@ -1,7 +1,9 @@
 //! `eyrie backup`: a whole Milvus, continuously, in a bucket.
 
+mod drill;
 mod expire;
 mod list;
+mod restore;
 mod settings;
 mod show;
 pub(crate) mod take;
@@ -34,6 +36,7 @@ At three in the morning:
   Save all of it now:            eyrie backup take --config eyrie.yaml
   Is it still whole?             eyrie backup verify --config eyrie.yaml --read-data
   What would retention remove?   eyrie backup expire --config eyrie.yaml --dry-run
+  Bring it back:                 eyrie backup restore --config eyrie.yaml --at latest --data-dir NEW --dry-run
   Without a configuration:       eyrie backup take --etcd http://127.0.0.1:2379 --archive s3://backups/milvus \\
                                    --bucket s3://milvus-bucket --recipient age1...
 
@@ -59,6 +62,10 @@ enum Command {
     Verify(verify::Verify),
     /// Remove what the retention policy gives up
     Expire(expire::Expire),
+    /// Bring one moment back: metadata as data directories or a snapshot, objects into a bucket
+    Restore(Box<restore::Restore>),
+    /// Try a restore in scratch space: a store is started on it and compared; how much would be lost, how long it takes
+    Drill(Box<drill::Drill>),
     /// Make a key pair: the backup needs the public key only
     Keygen(Keygen),
 }
@@ -101,6 +108,8 @@ pub(crate) fn run(args: Vec<OsString>) -> i32 {
             Command::Show(show) => show.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Expire(expire) => expire.run().await,
+            Command::Restore(restore) => restore.run().await,
+            Command::Drill(drill) => drill.run().await,
             Command::Keygen(keygen) => keygen.run(),
         }
     })

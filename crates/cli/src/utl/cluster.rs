@@ -8,16 +8,16 @@ use eyrie_state::{ClusterId, Member, MemberId};
 
 /// A cluster to be, and which of its members we are.
 #[derive(Debug)]
-pub(super) struct Bootstrap {
-    pub(super) cluster: ClusterId,
-    pub(super) me: MemberId,
+pub(crate) struct Bootstrap {
+    pub(crate) cluster: ClusterId,
+    pub(crate) me: MemberId,
     /// By id.
-    pub(super) members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
 impl Bootstrap {
     /// Reads and checks the four flags; the error is upstream's.
-    pub(super) fn new(name: &str, cluster: &str, advertised: &str, token: &str) -> Result<Self, String> {
+    pub(crate) fn new(name: &str, cluster: &str, advertised: &str, token: &str) -> Result<Self, String> {
         let advertised: Vec<&str> = advertised.split(',').collect();
         let advertised = parse_urls(&advertised)?;
         let by_name = parse_cluster(cluster)?;
@@ -44,7 +44,7 @@ pub(super) fn all_named(cluster: &str) -> Result<Vec<(String, Vec<String>)>, Str
 }
 
 /// `name=url,name=url`: sorted URLs of each name.
-fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+pub(crate) fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut by_name: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (name, url) = part.split_once('=').unwrap_or((part, ""));

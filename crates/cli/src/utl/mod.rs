@@ -5,7 +5,7 @@
 //! ```
 //! Words, layout and exit codes are etcdutl 3.5's. Must never talk to a server.
 
-mod cluster;
+pub(crate) mod cluster;
 mod defrag;
 mod failure;
 mod hashkv;
