@@ -14,6 +14,7 @@
 //! crashpoint     a process killed at the Nth system call that changes files
 //! milvus     a real Milvus on a store
 //! watching   one watch stream, of which every answer is seen
+//! moto       an S3 server
 //! ```
 
 pub mod auth;
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod conversation;
 pub mod load;
 pub mod milvus;
+pub mod moto;
 pub mod peers;
 pub mod place;
 pub mod ports;

@@ -33,6 +33,8 @@ pub enum Storage {
     Folder,
     /// In the bucket `a-bucket`, below `files`, of an S3 server on port 19900.
     S3,
+    /// In the bucket `milvus`, below `files`, of an S3 server that runs already, on this port.
+    At(u16),
 }
 
 /// A running Milvus; killed when dropped.
@@ -64,6 +66,7 @@ impl Milvus {
         let s3 = match storage {
             Storage::Folder => None,
             Storage::S3 => Some(S3::start(dir, place)?),
+            Storage::At(_) => None,
         };
         let bin = peer.join("dist/bin");
         let mut c = place.command(bin.join("milvus"));
@@ -167,6 +170,13 @@ fn config(dir: &Path, endpoint: &str, storage: Storage) -> String {
             format!(
                 "minio: {{ address: 127.0.0.1, port: {S3_PORT}, bucketName: a-bucket, rootPath: files, accessKeyID: minioadmin, \
                  secretAccessKey: minioadmin }}\n"
+            ),
+        ),
+        Storage::At(port) => (
+            "remote",
+            format!(
+                "minio: {{ address: 127.0.0.1, port: {port}, bucketName: milvus, rootPath: files, accessKeyID: test, \
+                 secretAccessKey: test }}\n"
             ),
         ),
     };

@@ -165,7 +165,7 @@ impl World {
                 "milvus: {{ address: 127.0.0.1, port: 19530 }}\nminio: {{ storageType: local, rootPath: {root}/milvus/objects, \
                  backupRootPath: {root}/backup }}\nbackup: {{ gcPause: {{ address: 'http://127.0.0.1:19539' }} }}\n"
             ),
-            Storage::S3 => "configVersion: v2\nmilvus:\n  grpc: { address: 127.0.0.1 }\n  management: { endpoint: \
+            Storage::S3 | Storage::At(_) => "configVersion: v2\nmilvus:\n  grpc: { address: 127.0.0.1 }\n  management: { endpoint: \
                             'http://127.0.0.1:19539' }\n  storage: { provider: minio, address: 127.0.0.1, port: 19900, bucketName: \
                             a-bucket, rootPath: files }\nbackup: { storage: { rootPath: backup } }\n"
                 .to_owned(),

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use eyrie_tests::binaries::Program;
-use eyrie_tests::milvus::Milvus;
+use eyrie_tests::milvus::{Milvus, Storage};
+use eyrie_tests::moto::Moto;
 use eyrie_tests::place::{Place, wait_until};
 use eyrie_tests::ports;
 use eyrie_tests::store::{Setup, Store};
@@ -156,6 +157,60 @@ fn three() -> Result<()> {
 }
 
 #[test]
+fn killed_at_any_time_the_same_command_goes_on() -> Verdict {
+    Ok(killed()?)
+}
+
+fn killed() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut store = Setup::new(&Program::upstream()?, dir.path())?.start()?;
+    let big = "x".repeat(2000);
+    for n in 0..30 {
+        store.etcdctl_ok(&["put", &format!("key-{n}"), &big])?;
+    }
+    let archive = Archive::new(dir.path(), &Place::Host)?;
+    archive.run("take", &[&format!("--etcd=http://{}", store.endpoint())])?;
+    let keys = keys_of(&store, 0)?;
+    store.stop()?;
+    let folder = dir.path().join("cluster");
+    let ports = [ports::free()?, ports::free()?, ports::free()?];
+    let list: Vec<String> =
+        ["a", "b", "c"].iter().zip(ports).map(|(name, port)| format!("{name}=http://127.0.0.1:{port}")).collect();
+    let list = list.join(",");
+    let args = ["--data-dir", text(&folder), "--initial-cluster", &list, "--scratch", text(dir.path())];
+    let mut deaths = 0;
+    for pause in (5..).step_by(9) {
+        let mut restore = archive.command("restore", &args)?;
+        let mut restore = restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(pause));
+        if let Some(status) = restore.try_wait()? {
+            ensure!(status.success(), "after {deaths} deaths it does not go on: {status}");
+            break;
+        }
+        restore.kill()?;
+        // it may have ended meanwhile, all done
+        if restore.wait()?.success() {
+            break;
+        }
+        deaths += 1;
+        ensure!(pause < 60_000, "a restore of 30 keys takes a minute");
+    }
+    ensure!(deaths >= 3, "only {deaths} deaths: nothing was tried");
+    let done = Program::under_test()?;
+    let mut stores = Vec::new();
+    for (name, port) in ["a", "b", "c"].into_iter().zip(ports) {
+        let mut member = Setup::new(&done, dir.path())?;
+        (member.name, member.data) = (name.into(), folder.join(name));
+        (member.peer_port, member.peer_url) = (port, format!("http://127.0.0.1:{port}"));
+        (member.initial_cluster, member.log) = (list.clone(), dir.path().join(format!("{name}.log")));
+        stores.push(member.spawn()?);
+    }
+    stores.iter_mut().try_for_each(Store::wait_ready)?;
+    ensure!(keys_of(&stores[1], 0)? == keys, "the restored cluster has other keys");
+    Ok(())
+}
+
+#[test]
 fn what_a_person_types_wrong_changes_nothing() -> Verdict {
     Ok(refusals()?)
 }
@@ -250,12 +305,12 @@ fn newest_full(archive: &Path) -> Result<PathBuf> {
 
 #[test]
 fn milvus_on_upstream_comes_back_after_all_is_lost() -> Verdict {
-    Ok(disaster(&Program::upstream()?, &[3])?)
+    Ok(disaster(&Program::upstream()?, false, &[3])?)
 }
 
 #[test]
 fn milvus_on_eyrie_comes_back_after_all_is_lost() -> Verdict {
-    Ok(disaster(&Program::under_test()?, &[1])?)
+    Ok(disaster(&Program::under_test()?, true, &[1])?)
 }
 
 /// One step in the life of a Milvus, and what every collection is afterwards as far as it was flushed.
@@ -276,18 +331,30 @@ const STEPS: [(&str, &str); 6] = [
     ("drop", "fish"),
 ];
 
-fn disaster(source: &Program, in_ci: &[usize]) -> Result<()> {
+/// A life of Milvus with the backup beside it, its end, and the way back. `on_s3`: its objects are in a bucket, and so is
+/// the archive; else in folders.
+fn disaster(source: &Program, on_s3: bool, in_ci: &[usize]) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let place = Place::apart()?;
     let mut setup = Setup::new(source, dir.path())?;
     setup.place = place.clone();
     let store = setup.start()?;
-    let archive = Archive::new(dir.path(), &place)?;
+    let mut archive = Archive::new(dir.path(), &place)?;
     let home = dir.path().join("milvus");
-    let mut milvus = Milvus::start(&home, &place, &setup.endpoint())?;
-    let etcd = format!("--etcd=http://{}", setup.endpoint());
-    let objects = format!("--bucket=file://{}", home.join("objects").display());
-    let mut tail = archive.tail(&[&etcd, &objects])?;
+    let s3 = if on_s3 { Some([S3_PORT, S3_PORT + 1].map(|port| Moto::start(dir.path(), &place, port))) } else { None };
+    let s3 = s3.map(|[a, b]| Ok::<_, anyhow::Error>((a?, b?))).transpose()?;
+    let (mut storage, mut objects) = (Storage::Folder, format!("file://{}", home.join("objects").display()));
+    if let Some((milvus_s3, archive_s3)) = &s3 {
+        archive_s3.bucket("archive")?;
+        archive.address = "s3://archive/of/milvus".into();
+        archive.environment = archive_s3.environment();
+        storage = Storage::At(milvus_s3.port);
+        objects = "s3://milvus".into();
+        archive.milvus_settings(dir.path(), milvus_s3)?;
+    }
+    let mut milvus = Milvus::start_on(&home, &place, &setup.endpoint(), storage)?;
+    let from = archive.source_flags(&setup.endpoint(), &objects)?;
+    let mut tail = archive.tail(&from.iter().map(String::as_str).collect::<Vec<_>>())?;
     let mut moments: Vec<Moment> = Vec::new();
     for (what, name) in STEPS {
         milvus.session(what, name)?;
@@ -302,13 +369,13 @@ fn disaster(source: &Program, in_ci: &[usize]) -> Result<()> {
         tail.wait("recoverable", |news| news["revision"].as_i64() >= Some(revision))?;
         moments.push(Moment { step: format!("{what} {name}"), revision, at_ms, state });
     }
-    tail.wait("recoverable", |_| true)?;
     // everything is lost
     milvus.kill9()?;
     tail.kill();
     drop(store);
     std::fs::remove_dir_all(&setup.data)?;
     std::fs::remove_dir_all(&home)?;
+    let mut s3 = s3;
     let chosen: Vec<usize> = match std::env::var_os("EYRIE_LONG") {
         Some(_) => (0..MOMENTS_LONG).map(|n| n % moments.len()).collect(),
         None => in_ci.to_vec(),
@@ -316,20 +383,48 @@ fn disaster(source: &Program, in_ci: &[usize]) -> Result<()> {
     for (round, at) in chosen.into_iter().enumerate() {
         let moment = &moments[at];
         let new = dir.path().join(format!("new-{round}"));
-        comes_back(&archive, &place, &new, moment, round % 2 == 1).with_context(|| format!("after {}", moment.step))?;
+        std::fs::create_dir(&new)?;
+        let mut storage = Storage::Folder;
+        if let Some((milvus_s3, _)) = &mut s3 {
+            // with its process its memory goes, and all that was in it
+            let port = milvus_s3.port + 2;
+            *milvus_s3 = Moto::start(&new, &place, port)?;
+            milvus_s3.bucket("milvus")?;
+            archive.milvus_settings(dir.path(), milvus_s3)?;
+            storage = Storage::At(port);
+        }
+        let by_time = round % 2 == 1;
+        comes_back(&archive, &place, &new, storage, moment, by_time)
+            .with_context(|| format!("after {}", moment.step))?;
     }
     Ok(())
 }
 
-fn comes_back(archive: &Archive, place: &Place, new: &Path, moment: &Moment, by_time: bool) -> Result<()> {
-    std::fs::create_dir(new)?;
+/// Ports within the namespace, where nobody else is.
+const S3_PORT: u16 = 9000;
+
+fn comes_back(
+    archive: &Archive,
+    place: &Place,
+    new: &Path,
+    storage: Storage,
+    moment: &Moment,
+    by_time: bool,
+) -> Result<()> {
     let (data, home) = (new.join("store"), new.join("milvus"));
-    let objects = format!("file://{}", home.join("objects").display());
     let at = match by_time {
         true => utc(moment.at_ms),
         false => moment.revision.to_string(),
     };
-    let args = ["--at", &at, "--data-dir", text(&data), "--to-bucket", &objects, "--output", "json"];
+    let mut args = vec!["--at", &at, "--data-dir", text(&data), "--output", "json"];
+    let folder = format!("file://{}", home.join("objects").display());
+    let settings = archive.settings.clone().unwrap_or_default();
+    match storage {
+        Storage::Folder => args.extend(["--to-bucket", &folder]),
+        Storage::S3 | Storage::At(_) => {
+            args.extend(["--to-bucket", "s3://milvus", "--to-bucket-config", text(&settings)])
+        }
+    }
     let out = archive.output("restore", &args)?;
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     ensure!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
@@ -346,7 +441,7 @@ fn comes_back(archive: &Archive, place: &Place, new: &Path, moment: &Moment, by_
     (setup.place, setup.data) = (place.clone(), data);
     let _store = setup.start()?;
     let since = Instant::now();
-    let mut milvus = Milvus::start(&home, place, &setup.endpoint())?;
+    let mut milvus = Milvus::start_on(&home, place, &setup.endpoint(), storage)?;
     let state = milvus.session("state", "any")?;
     println!("{}: {} back after {:.1} s: {state}", moment.step, at, since.elapsed().as_secs_f64());
     ensure!(state == moment.state, "restored:\n{state}\nbefore:\n{}", moment.state);
@@ -354,7 +449,7 @@ fn comes_back(archive: &Archive, place: &Place, new: &Path, moment: &Moment, by_
     milvus.session("create", "insects")?;
     let lives = milvus.session("state", "any")?;
     milvus.kill9()?;
-    let mut milvus = Milvus::start(&home, place, &setup.endpoint())?;
+    let mut milvus = Milvus::start_on(&home, place, &setup.endpoint(), storage)?;
     let still = milvus.session("state", "any")?;
     ensure!(still == lives, "after a restart:\n{still}\nbefore:\n{lives}");
     milvus.kill9()
@@ -389,20 +484,53 @@ fn utc(ms: u64) -> String {
     out.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// An archive in a folder, and `eyrie backup` on it.
+/// An archive in a folder or a bucket, and `eyrie backup` on it.
 struct Archive {
     address: String,
     place: Place,
+    /// For the S3 server that the archive is on.
+    environment: Vec<(String, String)>,
+    /// For the S3 server that Milvus is on.
+    settings: Option<PathBuf>,
 }
 
 impl Archive {
     fn new(dir: &Path, place: &Place) -> Result<Archive> {
-        Ok(Archive { address: format!("file://{}", dir.join("archive").display()), place: place.clone() })
+        let address = format!("file://{}", dir.join("archive").display());
+        Ok(Archive { address, place: place.clone(), environment: Vec::new(), settings: None })
+    }
+
+    /// Writes the settings of Milvus's S3 server, which is another one than the archive's.
+    fn milvus_settings(&mut self, dir: &Path, s3: &Moto) -> Result<()> {
+        let file = dir.join("milvus-s3.yaml");
+        let (endpoint, key) = (s3.endpoint(), dir.join("milvus-s3.key"));
+        std::fs::write(&key, "test")?;
+        let key = key.display();
+        std::fs::write(&file, format!("endpoint: {endpoint}\naccess-key: !file {key}\nsecret-key: !file {key}\n"))?;
+        self.settings = Some(file);
+        Ok(())
+    }
+
+    /// Source and objects for a backup: flags, or a configuration where Milvus is on a server of its own.
+    fn source_flags(&self, etcd: &str, objects: &str) -> Result<Vec<String>> {
+        let etcd = format!("http://{etcd}");
+        let Some(settings) = &self.settings else {
+            return Ok(vec![format!("--etcd={etcd}"), format!("--bucket={objects}")]);
+        };
+        let bucket: String = std::fs::read_to_string(settings)?.lines().map(|line| format!("    {line}\n")).collect();
+        let archive = &self.address;
+        let config = format!(
+            "source:\n  endpoints: [{etcd}]\nmilvus:\n  bucket:\n    url: {objects}\n{bucket}archive:\n  url: {archive}\n"
+        );
+        let file = settings.with_file_name("eyrie.yaml");
+        std::fs::write(&file, config)?;
+        Ok(vec![format!("--config={}", file.display())])
     }
 
     fn command(&self, what: &str, args: &[&str]) -> Result<Command> {
         let mut command = self.place.command(&Program::under_test()?.serve[0]);
         command.args(["backup", what, "--archive", &self.address]).args(args).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 

@@ -10,6 +10,7 @@ use eyrie_archive::{At, Revision, Sha256, UnixMillis};
 use eyrie_backup::bucket::faults::{Faults, Mishap};
 use eyrie_backup::bucket::{Action, Bucket};
 use eyrie_backup::catalog::OpenOptions;
+use eyrie_backup::inside;
 use eyrie_backup::restore::{
     Changes, ClusterTo, Digester, Done, MemberTo, MetadataTo, ObjectRoot, Objects, ObjectsTo, Plan, Request,
     RestoreError, prepare,
@@ -74,28 +75,40 @@ async fn a_time_is_the_newest_revision_that_was_heard_by_then() {
     let archive = Bucket::memory();
     let backup = backup(&etcd, None, &archive).await;
     take(&backup).await.unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let tail = tokio::spawn(async move {
-        backup.run(Until::Stopped, &OpenOptions::default(), async { drop(stopped.await) }).await
-    });
-    // quick enough that several of them lie in one piece
-    let mut moments = Vec::new();
-    for n in 0..6 {
-        let revision = etcd.put("a", n.to_string()).await;
-        tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        moments.push((revision, i64::try_from(now.as_millis()).unwrap()));
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    for n in 0..20 {
+        etcd.put("a", n.to_string()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
     }
-    wait_for(&archive, moments.last().unwrap().0).await;
+    let mut slow = backup.clone();
+    slow.config.tail.segment_age_ms = 60_000;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let tail =
+        tokio::spawn(
+            async move { slow.run(Until::Stopped, &OpenOptions::default(), async { drop(stopped.await) }).await },
+        );
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    for n in 0..20 {
+        etcd.put("a", n.to_string()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     stop.send(()).unwrap();
     tail.await.unwrap().unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    for (revision, at_ms) in moments {
-        let mut request = metadata_only(dir.path(), "unused");
-        request.at = At::Time(UnixMillis(at_ms));
-        let plan = prepare(&archive, &Identities::default(), request, &()).await.unwrap().plan().clone();
-        assert_eq!(plan.revision.0, revision);
+    let catalog = kit::must_be_whole(&archive).await;
+    let (nobody, dir) = (Identities::default(), tempfile::tempdir().unwrap());
+    let mut heard = Vec::new();
+    for piece in catalog.current().tail.values() {
+        let (segment, _) = inside::piece_of_tail(&archive, &piece.segment, &nobody).await.unwrap();
+        heard.extend(segment.revisions.iter().map(|revised| (revised.revision.0, revised.heard_at.0.cast_signed())));
+    }
+    let inside_a_piece = heard.windows(2).filter(|two| two[0].1 < two[1].1).count();
+    assert!(inside_a_piece > 15, "{heard:?}");
+    for two in heard.windows(2).filter(|two| two[0].1 < two[1].1) {
+        for at_ms in [two[0].1, two[1].1 - 1] {
+            let request = Request { at: At::Time(UnixMillis(at_ms)), ..metadata_only(dir.path(), "unused") };
+            let plan = prepare(&archive, &nobody, request, &()).await.unwrap().plan().clone();
+            assert_eq!((plan.revision.0, plan.at_ms.0), two[0], "at {at_ms}");
+        }
     }
 }
 
@@ -300,11 +313,13 @@ async fn forge(archive: &Bucket, from: &str, to: &str) {
     let mut hashes = std::collections::BTreeMap::new();
     for file in files.iter().filter(|file| file.starts_with("index/")) {
         let bytes = archive.read(file).await.unwrap();
-        assert!(!file.ends_with(".zst"), "small pieces are not compressed");
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let packed = file.ends_with(".zst");
+        let text = if packed { zstd::decode_all(&bytes[..]).unwrap() } else { bytes.to_vec() };
+        let text = String::from_utf8(text).unwrap();
         let forged = text.replace(&format!("\"source\":\"{from}"), &format!("\"source\":\"{to}"));
         assert_ne!(text, forged);
-        hashes.insert(file.clone(), (forged.len(), Sha256::of(forged.as_bytes()).to_string()));
+        let forged = if packed { zstd::encode_all(forged.as_bytes(), 3).unwrap() } else { forged.into_bytes() };
+        hashes.insert(file.clone(), (forged.len(), Sha256::of(&forged).to_string()));
         archive.put(file, forged).await.unwrap();
     }
     let mut before: Option<String> = None;
@@ -313,8 +328,8 @@ async fn forge(archive: &Bucket, from: &str, to: &str) {
         if let Some(before) = &before {
             record["prev"] = before.as_str().into();
         }
-        let piece = &mut record["what"]["objects_mirrored"]["piece"];
-        if let Some((len, hash)) = piece["path"].as_str().and_then(|path| hashes.get(path)) {
+        if let Some(piece) = record.pointer_mut("/what/objects_mirrored/piece") {
+            let (len, hash) = &hashes[piece["path"].as_str().unwrap()];
             (piece["len"], piece["sha256"]) = ((*len).into(), hash.as_str().into());
         }
         let bytes = serde_json::to_vec(&record).unwrap();

@@ -15,7 +15,9 @@ use eyrie_api::client::{CallError, Repeat};
 use eyrie_api::pb::kv_client::KvClient;
 use eyrie_api::pb::watch_client::WatchClient;
 use eyrie_api::pb::watch_request::RequestUnion;
-use eyrie_api::pb::{RangeRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use eyrie_api::pb::{
+    RangeRequest, RangeResponse, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+};
 use eyrie_state::{ClusterId, Revision};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -345,7 +347,10 @@ impl Follower {
         let last = self.assembler.last();
         match self.readable(last).await? {
             Readable::Yes => Ok(()),
-            Readable::Compacted => Err(Break::Compacted { last }.into()),
+            Readable::Compacted => {
+                self.check_cluster().await?;
+                Err(Break::Compacted { last }.into())
+            }
             Readable::Future => Err(Break::WentBack { last }.into()),
         }
     }
@@ -365,27 +370,34 @@ impl Follower {
 
     /// Asks, through a quorum, whether a revision can be read.
     async fn readable(&self, revision: Revision) -> Result<Readable, End> {
-        // one key that hardly exists: the cheapest read there is
-        let request = RangeRequest { key: vec![0].into(), revision: revision.0.max(1), ..RangeRequest::default() };
-        let answer = self
-            .source
-            .client
-            .call(soon(), Repeat::Read, request, |channel, request| async move {
-                KvClient::new(channel).range(request).await
-            })
-            .await;
-        match answer {
-            Ok(answer) => {
-                let now = answer.header.map_or(0, |header| header.cluster_id);
-                if now != self.cluster.0 {
-                    return Err(Break::OtherCluster { was: self.cluster.0, now }.into());
-                }
-                Ok(Readable::Yes)
-            }
+        match self.ask(revision.0.max(1)).await {
+            Ok(answer) => self.is_ours(&answer).map(|()| Readable::Yes),
             Err(error) if error.message().contains("revision has been compacted") => Ok(Readable::Compacted),
             Err(error) if error.message().contains("is a future revision") => Ok(Readable::Future),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A refusal does not say who refuses. A store that was restored elsewhere counts its past as compacted, too.
+    async fn check_cluster(&self) -> Result<(), End> {
+        let answer = self.ask(0).await?;
+        self.is_ours(&answer)
+    }
+
+    /// The cheapest read there is: one key that hardly exists.
+    async fn ask(&self, revision: i64) -> Result<RangeResponse, CallError> {
+        let request = RangeRequest { key: vec![0].into(), revision, ..RangeRequest::default() };
+        self.source
+            .client
+            .call(soon(), Repeat::Read, request, |channel, request| async move {
+                KvClient::new(channel).range(request).await
+            })
+            .await
+    }
+
+    fn is_ours(&self, answer: &RangeResponse) -> Result<(), End> {
+        let now = answer.header.as_ref().map_or(0, |header| header.cluster_id);
+        if now == self.cluster.0 { Ok(()) } else { Err(Break::OtherCluster { was: self.cluster.0, now }.into()) }
     }
 
     async fn open(&self) -> Result<Open, End> {
