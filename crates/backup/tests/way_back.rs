@@ -6,7 +6,7 @@ mod kit;
 use std::path::Path;
 
 use eyrie_archive::restore::Step;
-use eyrie_archive::{At, Revision, Sha256, UnixMillis};
+use eyrie_archive::{At, Kind, Revision, Sha256, UnixMillis, codec};
 use eyrie_backup::bucket::faults::{Faults, Mishap};
 use eyrie_backup::bucket::{Action, Bucket};
 use eyrie_backup::catalog::OpenOptions;
@@ -18,6 +18,7 @@ use eyrie_backup::restore::{
 use eyrie_backup::seal::{Identities, Recipients, keygen};
 use eyrie_backup::tail::run::Until;
 use eyrie_backup::take::Backup;
+use eyrie_disk::snapshot::{SnapshotFault, SnapshotFile};
 use eyrie_state::{ClusterId, Member, MemberId};
 use futures::{StreamExt, TryStreamExt};
 use kit::{Etcd, Segment, backup, take};
@@ -149,6 +150,54 @@ async fn killed_at_any_call_the_same_request_does_the_rest() {
             assert_eq!(contents(&target).await, *expected, "{name}");
         })
         .await;
+}
+
+#[tokio::test]
+async fn whatever_happens_to_any_call_the_result_is_right_or_an_error() {
+    const MISHAPS: [Mishap; 9] = [
+        Mishap::Busy,
+        Mishap::Reset,
+        Mishap::Truncated,
+        Mishap::LostAnswer,
+        Mishap::StaleList,
+        Mishap::Expired,
+        Mishap::Denied,
+        Mishap::Locked,
+        Mishap::Full,
+    ];
+    let (_etcd, archive, _) = milvus_archive(Recipients::nobody()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (clean, writes) = Faults::over(&Bucket::memory());
+    let (watched, reads) = Faults::over(&archive);
+    let objects = |bucket: &Bucket| Request { metadata: None, ..whole(dir.path(), "unused", bucket) };
+    restore(&watched, objects(&clean)).await.unwrap();
+    let expected = contents(&clean).await;
+    let calls = (1..=writes.calls()).map(|call| (call, false)).chain((1..=reads.calls()).map(|call| (call, true)));
+    let cases: Vec<_> = calls.flat_map(|(call, of)| MISHAPS.map(|mishap| (call, of, mishap))).collect();
+    let (mut right, mut wrong) = (0, 0);
+    let (archive, expected, objects) = (&archive, &expected, &objects);
+    let mut tried = futures::stream::iter(cases)
+        .map(|(call, of_archive, mishap)| async move {
+            let (target, writes) = Faults::over(&Bucket::memory());
+            let (source, reads) = Faults::over(archive);
+            if of_archive { &reads } else { &writes }.at(call, mishap);
+            let name = format!("{mishap:?} at call {call} of the {}", if of_archive { "archive" } else { "target" });
+            let outcome = restore(&source, objects(&target)).await;
+            (reads.clear(), writes.clear());
+            let found = contents(&target).await;
+            if let Err(error) = &outcome {
+                assert!(error.to_string().contains("Next: "), "{name}: {error}");
+                assert!(found.iter().all(|(key, hash)| expected.get(key) == Some(hash)), "{name}: {error}");
+                restore(&source, objects(&target)).await.unwrap_or_else(|error| panic!("after {name}: {error}"));
+            }
+            assert_eq!(contents(&target).await, *expected, "{name}");
+            outcome.is_ok()
+        })
+        .buffer_unordered(64);
+    while let Some(ok) = tried.next().await {
+        *(if ok { &mut right } else { &mut wrong }) += 1;
+    }
+    assert!(right > 50 && wrong > 20, "{right} went well, {wrong} did not");
 }
 
 #[tokio::test]
@@ -319,21 +368,18 @@ async fn forge(archive: &Bucket, from: &str, to: &str) {
         let forged = text.replace(&format!("\"source\":\"{from}"), &format!("\"source\":\"{to}"));
         assert_ne!(text, forged);
         let forged = if packed { zstd::encode_all(forged.as_bytes(), 3).unwrap() } else { forged.into_bytes() };
-        hashes.insert(file.clone(), (forged.len(), Sha256::of(&forged).to_string()));
+        hashes.insert(file.clone(), (forged.len() as u64, Sha256::of(&forged)));
         archive.put(file, forged).await.unwrap();
     }
-    let mut before: Option<String> = None;
+    let mut before: Option<Sha256> = None;
     for file in files.iter().filter(|file| file.starts_with("catalog/")) {
-        let mut record: serde_json::Value = serde_json::from_slice(&archive.read(file).await.unwrap()).unwrap();
-        if let Some(before) = &before {
-            record["prev"] = before.as_str().into();
+        let mut record = codec::decode_record(&archive.read(file).await.unwrap()).unwrap();
+        record.prev = before;
+        if let Kind::ObjectsMirrored(mirrored) = &mut record.what {
+            (mirrored.piece.len, mirrored.piece.sha256) = hashes[mirrored.piece.path.as_str()];
         }
-        if let Some(piece) = record.pointer_mut("/what/objects_mirrored/piece") {
-            let (len, hash) = &hashes[piece["path"].as_str().unwrap()];
-            (piece["len"], piece["sha256"]) = ((*len).into(), hash.as_str().into());
-        }
-        let bytes = serde_json::to_vec(&record).unwrap();
-        before = Some(Sha256::of(&bytes).to_string());
+        let bytes = codec::encode_record(&record).unwrap();
+        before = Some(Sha256::of(&bytes));
         archive.put(file, bytes).await.unwrap();
     }
 }
@@ -473,4 +519,54 @@ async fn wait_for(archive: &Bucket, revision: i64) {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("the archive does not come to revision {revision}");
+}
+
+#[tokio::test]
+async fn milvus_moves_to_another_root_and_nothing_else_does() {
+    let (mut etcd, archive, segment) = milvus_archive(Recipients::nobody()).await;
+    etcd.put("somebody/else", "x").await;
+    let milvus = Bucket::memory();
+    segment.store(&milvus).await;
+    take(&backup(&etcd, Some(&milvus), &archive).await).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let to = |name: &str, changes: Option<Changes>| Request {
+        metadata: Some(MetadataTo::Snapshot(file(name))),
+        changes,
+        ..metadata_only(dir.path(), "unused")
+    };
+    let moved = Changes { to_root: Some("other/root".into()), keep_queue: false };
+    let done = restore(&archive, to("moved", Some(moved))).await.unwrap();
+    assert_eq!(done.serves.0, done.revision.0 + 1, "changes are one revision later");
+    restore(&archive, to("was", None)).await.unwrap();
+    let (was, now) = (live_keys(&file("was")), live_keys(&file("moved")));
+    assert!(was.iter().filter(|key| key.starts_with("by-dev/")).count() >= 3, "{was:?}");
+    let expected: std::collections::BTreeSet<String> = was
+        .iter()
+        .map(|key| key.strip_prefix("by-dev/").map_or_else(|| key.clone(), |rest| format!("other/root/{rest}")))
+        .collect();
+    assert_eq!(now, expected);
+    // a root that is in use is not written over
+    etcd.put("other/root/meta/datacoord-meta/x", "y").await;
+    take(&backup(&etcd, Some(&milvus), &archive).await).await.unwrap();
+    let taken = now.iter().find(|key| key.starts_with("other/")).unwrap();
+    etcd.put(taken, "somebody's").await;
+    take(&backup(&etcd, Some(&milvus), &archive).await).await.unwrap();
+    let moved = Changes { to_root: Some("other/root".into()), keep_queue: false };
+    let why = restore(&archive, to("again", Some(moved))).await.unwrap_err().to_string();
+    assert!(why.contains("Nothing was changed"), "{why}");
+    assert!(!file("again").exists());
+}
+
+fn live_keys(file: &Path) -> std::collections::BTreeSet<String> {
+    let file = SnapshotFile::open_for_restore(file, false).unwrap();
+    let mut keys = std::collections::BTreeSet::new();
+    file.history::<SnapshotFault>(|_, tombstone, bytes| {
+        assert!(!tombstone, "only what lives is kept");
+        let key = eyrie_state::record::view(bytes).unwrap().key;
+        keys.insert(String::from_utf8_lossy(&bytes[key]).into_owned());
+        Ok(())
+    })
+    .unwrap();
+    keys
 }

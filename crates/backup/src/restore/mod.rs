@@ -171,9 +171,13 @@ pub trait Watch: Send + Sync {
     fn step(&self, words: &str) {
         let _ = words;
     }
-    /// How much there is to copy.
+    /// How much there is to do from here on: first metadata to read, then objects to copy.
     fn total(&self, objects: u64, bytes: u64) {
         let _ = (objects, bytes);
+    }
+    /// So many more bytes of metadata were read.
+    fn read(&self, bytes: u64) {
+        let _ = bytes;
     }
     /// An object of so many bytes is there.
     fn copied(&self, bytes: u64) {
@@ -225,7 +229,7 @@ pub async fn prepare(
     let ask = Ask { at: request.at, timeline: request.timeline, scope };
     let target = moment::resolve(archive, catalog, identities, ask).await?;
     watch.step("reading the metadata");
-    let read = read::metadata(archive, &target, identities, &request.scratch).await?;
+    let read = read::watched(archive, &target, identities, &request.scratch, watch).await?;
     let mut look = Look { archive, identities, request: &request, catalog, target: &target, notes: Vec::new() };
     look.notes.extend(reading.damage.iter().map(|damage| format!("the archive's catalogue is damaged: {damage}")));
     look.finish(read, watch, began).await
@@ -581,7 +585,10 @@ impl Prepared {
                 next.push("start Milvus; it loads again what was loaded".into());
             }
         }
-        next.push("go on with the backup: eyrie backup tail (it begins a new timeline)".into());
+        next.push(match self.request.metadata {
+            Some(_) => "go on with the backup: eyrie backup tail (it begins a new timeline)".into(),
+            None => "start Milvus again".into(),
+        });
         next
     }
 }

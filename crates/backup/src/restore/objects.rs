@@ -124,10 +124,18 @@ pub(super) async fn compare(
         watch.step(&format!("comparing {} objects that are there already", same_length.len()));
     }
     let compared = futures::stream::iter(same_length)
-        .map(|(key, entry)| async move { Ok::<_, RestoreError>((to.bucket.sha256(&key).await?.1, key, entry)) })
+        .map(|(key, entry)| async move {
+            match to.bucket.sha256(&key).await {
+                Ok((_, hash)) => Ok(Some((hash, key, entry))),
+                // the listing was old: it is not there
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(RestoreError::from(error)),
+            }
+        })
         .buffer_unordered(to.bucket.parallel());
     let mut compared = std::pin::pin!(compared);
-    while let Some((hash, key, entry)) = compared.try_next().await? {
+    while let Some(one) = compared.try_next().await? {
+        let Some((hash, key, entry)) = one else { continue };
         if Sha256(hash) == entry.sha256 {
             present.known.insert(entry.source.clone(), entry.len);
         } else if !to.into_existing {

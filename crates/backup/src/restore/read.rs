@@ -1,16 +1,19 @@
 //! The metadata of a moment out of the archive: every file checked, and the full compared with what its members answered.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyrie_archive::Target;
 use eyrie_archive::resolve::Stop;
 use eyrie_disk::snapshot::SnapshotFile;
 
-use super::RestoreError;
 use super::image::SmallTables;
 use super::keys::LiveKeys;
+use super::{RestoreError, Watch};
 use crate::bucket::Bucket;
 use crate::inside;
+use crate::limits::MIRROR_PROGRESS_EVERY;
 use crate::seal::Identities;
 
 /// A moment, read.
@@ -24,8 +27,32 @@ pub(super) struct Read {
     pub(super) stored_bytes: u64,
 }
 
-/// Fetches the full, folds the tail on it.
-pub(super) async fn metadata(
+/// Fetches the full, folds the tail on it, and tells how far it is.
+pub(super) async fn watched(
+    archive: &Bucket,
+    target: &Target,
+    identities: &Identities,
+    scratch: &Path,
+    watch: &dyn Watch,
+) -> Result<Read, RestoreError> {
+    let meter = Arc::<AtomicU64>::default();
+    let metered = archive.with_meter(meter.clone());
+    let tail: u64 = target.tail.iter().map(|piece| piece.stored.len).sum();
+    watch.total(0, target.full.taken.stored.len + tail);
+    let mut reading = std::pin::pin!(metadata(&metered, target, identities, scratch));
+    let mut tick = tokio::time::interval(MIRROR_PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            read = &mut reading => {
+                watch.read(meter.swap(0, Ordering::Relaxed));
+                return read;
+            }
+            _ = tick.tick() => watch.read(meter.swap(0, Ordering::Relaxed)),
+        }
+    }
+}
+
+async fn metadata(
     archive: &Bucket,
     target: &Target,
     identities: &Identities,

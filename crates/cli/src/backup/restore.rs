@@ -1,6 +1,7 @@
 //! `restore`: the way back.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyrie_archive::{At, TimelineId};
 use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl, SecretSource};
@@ -324,7 +325,7 @@ impl ObjectFlags {
 }
 
 /// What goes on, as the other long commands show it.
-pub(super) struct Screen(pub(super) Progress);
+pub(super) struct Screen(pub(super) Progress, AtomicU64);
 
 impl Screen {
     pub(super) fn new(verb: &'static str, output: Output) -> Self {
@@ -332,7 +333,7 @@ impl Screen {
             Output::Text => progress::Output::Text,
             Output::Json => progress::Output::Json,
         };
-        Self(Progress::new(verb, output))
+        Self(Progress::new(verb, output), AtomicU64::new(0))
     }
 }
 
@@ -341,9 +342,17 @@ impl Watch for Screen {
         self.0.step(words);
     }
     fn total(&self, objects: u64, bytes: u64) {
-        self.0.total(objects, bytes);
+        // what was done before stays on the bar
+        self.0.total(objects, bytes + self.1.load(Ordering::Relaxed));
+    }
+    fn read(&self, bytes: u64) {
+        if bytes > 0 {
+            self.1.fetch_add(bytes, Ordering::Relaxed);
+            self.0.bytes(bytes);
+        }
     }
     fn copied(&self, bytes: u64) {
+        self.1.fetch_add(bytes, Ordering::Relaxed);
         self.0.bytes(bytes);
         self.0.objects(1);
     }
