@@ -12,7 +12,7 @@ use eyrie_backup::seal::Identities;
 use eyrie_backup::take::MilvusBucket;
 use serde_json::json;
 
-use super::restore::Screen;
+use super::restore::{Screen, pinned};
 use super::settings::Settings;
 use super::{DONE, FAILED, Output, REFUSED};
 use crate::progress;
@@ -101,6 +101,7 @@ impl Drill {
             objects_to: self.objects_to(&config)?,
             command: self.command.clone(),
             command_limit: Duration::from_secs(self.command_limit),
+            pin: pinned(&config, &bucket),
             ..DrillRequest::new(program, scratch)
         };
         Ok((bucket, keys, request))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eyrie_archive::{At, TimelineId};
+use eyrie_archive::{At, Link, TimelineId};
 use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl, SecretSource};
 use eyrie_backup::catalog;
 use eyrie_backup::config::{Config, MilvusSection};
@@ -181,7 +181,7 @@ impl Restore {
             None if self.metadata.data_dir.is_some() => new_token(&bucket).await?,
             None => String::new(),
         };
-        let request = self.request(&config, &token)?;
+        let request = Request { pin: pinned(&config, &bucket), ..self.request(&config, &token)? };
         let files: Vec<SecretSource> = self.identity.iter().cloned().map(SecretSource::File).collect();
         let keys = Identities::load(&files).map_err(|error| error.to_string())?;
         Ok((bucket, keys, request))
@@ -225,6 +225,14 @@ impl Restore {
         }
         code
     }
+}
+
+/// The newest record of the catalogue that this machine has seen, if it has seen any.
+pub(super) fn pinned(config: &Config, archive: &Bucket) -> Option<Link> {
+    config.pin(archive).read().unwrap_or_else(|error| {
+        eprintln!("warning: {error}");
+        None
+    })
 }
 
 /// A token that no cluster of the archive has had, and that every restore has until the archive begins the next timeline:
