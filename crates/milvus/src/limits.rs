@@ -24,3 +24,6 @@ pub(crate) const THRIFT_DEPTH_MAX: usize = 32;
 /// Parts of one description. A log of one column has about a hundred for each group of rows; a list that claims billions
 /// must not fill the memory.
 pub(crate) const THRIFT_ITEMS_MAX: usize = 1 << 20;
+
+/// Rows of one log whose values are read into memory: Milvus closes a segment at 1 GB, which are some millions.
+pub(crate) const LOG_VALUES_MAX: u64 = 1 << 26;

@@ -11,7 +11,7 @@ mod thrift;
 
 use thiserror::Error;
 
-pub use parquet::Parquet;
+pub use parquet::{Inflate, Parquet, Values};
 
 /// The first four bytes.
 const MAGIC: u32 = 0x00ff_fabc;
@@ -81,6 +81,16 @@ pub struct Log<'b> {
     pub events: Vec<Event<'b>>,
 }
 
+impl Descriptor {
+    /// Reads it from the beginning of a log: some hundred bytes are enough.
+    ///
+    /// # Errors
+    /// The bytes are no log, or too few.
+    pub fn read(head: &[u8]) -> Result<Descriptor, BadLog> {
+        Cursor { bytes: head, at: 0 }.descriptor()
+    }
+}
+
 impl<'b> Log<'b> {
     /// Reads a log.
     ///
@@ -88,26 +98,7 @@ impl<'b> Log<'b> {
     /// It is none, or not whole.
     pub fn read(bytes: &'b [u8]) -> Result<Log<'b>, BadLog> {
         let mut at = Cursor { bytes, at: 0 };
-        if at.u32()? != MAGIC {
-            return Err(BadLog("it does not begin as a log does"));
-        }
-        let head = at.header()?;
-        if head.kind != 0 {
-            return Err(BadLog("the first event is no descriptor"));
-        }
-        let descriptor = Descriptor {
-            collection: at.i64()?,
-            partition: at.i64()?,
-            segment: at.i64()?,
-            field: at.i64()?,
-            from: at.u64()?,
-            to: at.u64()?,
-            data_type: at.u32()? as i32,
-        };
-        if head.len < HEADER_LEN + DESCRIPTOR_LEN + POST_HEADERS_LEN {
-            return Err(BadLog("the descriptor is too short"));
-        }
-        at.at = 4 + head.len;
+        let descriptor = at.descriptor()?;
         let mut events = Vec::new();
         while at.at < bytes.len() {
             events.push(at.event()?);
@@ -116,6 +107,22 @@ impl<'b> Log<'b> {
             return Err(BadLog("there is nothing behind the descriptor"));
         }
         Ok(Log { descriptor, events })
+    }
+
+    /// Its values, piece after piece.
+    ///
+    /// # Errors
+    /// A piece is no Parquet file, or of a kind that is not read here.
+    pub fn values(&self, inflate: Inflate<'_>) -> Result<Values, BadLog> {
+        let mut all: Option<Values> = None;
+        for event in &self.events {
+            let values = Parquet::read(event.payload)?.values(inflate)?;
+            all = Some(match all {
+                None => values,
+                Some(all) => all.and(values)?,
+            });
+        }
+        all.ok_or(BadLog("there are no rows"))
     }
 
     /// Its rows.
@@ -173,6 +180,30 @@ impl<'b> Cursor<'b> {
             return Err(BadLog("an event is longer than the bytes that are there"));
         }
         Ok(Header { kind, len })
+    }
+
+    fn descriptor(&mut self) -> Result<Descriptor, BadLog> {
+        if self.u32()? != MAGIC {
+            return Err(BadLog("it does not begin as a log does"));
+        }
+        let head = self.header()?;
+        if head.kind != 0 {
+            return Err(BadLog("the first event is no descriptor"));
+        }
+        let descriptor = Descriptor {
+            collection: self.i64()?,
+            partition: self.i64()?,
+            segment: self.i64()?,
+            field: self.i64()?,
+            from: self.u64()?,
+            to: self.u64()?,
+            data_type: self.u32()? as i32,
+        };
+        if head.len < HEADER_LEN + DESCRIPTOR_LEN + POST_HEADERS_LEN {
+            return Err(BadLog("the descriptor is too short"));
+        }
+        self.at = 4 + head.len;
+        Ok(descriptor)
     }
 
     fn event(&mut self) -> Result<Event<'b>, BadLog> {

@@ -1,39 +1,317 @@
-//! A Parquet file with one column: how many rows it has, and where their pages are.
+//! A Parquet file with one column: how many rows it has, and its values.
+//!
+//! What Milvus writes is read: keys, times and the like as 64-bit numbers or as text, plain or by a dictionary, with or
+//! without nulls, uncompressed or in a compression that the caller undoes.
 
+use std::ops::Range;
+
+use super::thrift::Thrift;
 use super::{BadLog, thrift};
+use crate::limits::LOG_VALUES_MAX;
 
 /// The last four bytes, and the first.
 const MAGIC: &[u8] = b"PAR1";
+const CUT: BadLog = BadLog("the rows end too early");
+
+/// Undoes a compression: Parquet's number of it, the bytes, and how many bytes come out.
+pub type Inflate<'f> = &'f dyn Fn(i64, &[u8], usize) -> Option<Vec<u8>>;
+
+/// The values of a column that is not null anywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Numbers of 64 bits.
+    Numbers(Vec<i64>),
+    /// Texts, or bytes.
+    Texts(Vec<Vec<u8>>),
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Numbers(values) => values.len(),
+            Values::Texts(values) => values.len(),
+        }
+    }
+
+    /// These and those behind them.
+    pub(super) fn and(self, more: Values) -> Result<Values, BadLog> {
+        match (self, more) {
+            (Values::Numbers(mut all), Values::Numbers(more)) => {
+                all.extend(more);
+                Ok(Values::Numbers(all))
+            }
+            (Values::Texts(mut all), Values::Texts(more)) => {
+                all.extend(more);
+                Ok(Values::Texts(all))
+            }
+            _ => Err(BadLog("the column changes its kind")),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 /// The description of a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parquet {
+pub struct Parquet<'b> {
     /// Its rows.
     pub rows: u64,
+    bytes: &'b [u8],
+    /// The column's parts, one for each group of rows.
+    chunks: Vec<Chunk>,
+    /// Whether the column may have nulls, which costs bits before the values.
+    optional: bool,
 }
 
-impl Parquet {
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chunk {
+    kind: i64,
+    codec: i64,
+    values: u64,
+    pages: Range<usize>,
+}
+
+impl<'b> Parquet<'b> {
     /// Reads the description at the end.
     ///
     /// # Errors
     /// The bytes are no Parquet file, or not whole.
-    pub fn read(bytes: &[u8]) -> Result<Parquet, BadLog> {
-        const CUT: BadLog = BadLog("the rows end too early");
+    pub fn read(bytes: &'b [u8]) -> Result<Parquet<'b>, BadLog> {
         let (rest, magic) = bytes.split_last_chunk::<4>().ok_or(CUT)?;
         if magic != MAGIC || !rest.starts_with(MAGIC) {
             return Err(BadLog("the rows are no Parquet file"));
         }
         let (rest, len) = rest.split_last_chunk::<4>().ok_or(CUT)?;
         let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
-        let description = rest.len().checked_sub(len).map(|start| &rest[start..]).ok_or(CUT)?;
-        let (description, _) = thrift::read(description)?;
+        let start = rest.len().checked_sub(len).ok_or(CUT)?;
+        let (description, _) = thrift::read(&rest[start..])?;
         let rows = description.int(3).and_then(|rows| u64::try_from(rows).ok());
         let rows = rows.ok_or(BadLog("the number of rows is missing"))?;
         // Every group of rows says how many it has; together they must be all.
-        let groups = description.list(4).iter().map(|group| group.int(3).and_then(|rows| u64::try_from(rows).ok()));
-        if groups.sum::<Option<u64>>() != Some(rows) {
+        let groups = description.list(4);
+        let counts = groups.iter().map(|group| group.int(3).and_then(|rows| u64::try_from(rows).ok()));
+        if counts.sum::<Option<u64>>() != Some(rows) {
             return Err(BadLog("the numbers of rows contradict each other"));
         }
-        Ok(Parquet { rows })
+        let chunks = groups.iter().filter_map(|group| chunk(group.list(1).first()?, start)).collect();
+        // The first element is the root; a column may be required (0), optional (1) or repeated (2).
+        let optional = description.list(2).get(1).and_then(|leaf| leaf.int(3)) == Some(1);
+        Ok(Parquet { rows, bytes, chunks, optional })
+    }
+
+    /// The values of the column.
+    ///
+    /// # Errors
+    /// They are of a kind, an encoding or a compression that is not read here, there are nulls, or they are broken.
+    pub fn values(&self, inflate: Inflate<'_>) -> Result<Values, BadLog> {
+        if self.rows > LOG_VALUES_MAX {
+            return Err(BadLog("there are more rows than a log ever has"));
+        }
+        let mut all: Option<Values> = None;
+        for chunk in &self.chunks {
+            let values = self.chunk(chunk, inflate)?;
+            all = Some(match all {
+                None => values,
+                Some(all) => all.and(values)?,
+            });
+        }
+        let all = all.unwrap_or(Values::Numbers(Vec::new()));
+        if all.len() as u64 != self.rows {
+            return Err(BadLog("there are not as many values as rows"));
+        }
+        Ok(all)
+    }
+
+    fn chunk(&self, chunk: &Chunk, inflate: Inflate<'_>) -> Result<Values, BadLog> {
+        let mut rest = self.bytes.get(chunk.pages.clone()).ok_or(CUT)?;
+        let mut dictionary = None;
+        let mut values = match chunk.kind {
+            2 => Values::Numbers(Vec::new()),
+            6 => Values::Texts(Vec::new()),
+            _ => return Err(BadLog("the column is neither of numbers nor of texts")),
+        };
+        while (values.len() as u64) < chunk.values {
+            let (head, used) = thrift::read(rest)?;
+            let size = |id| head.int(id).and_then(|size| usize::try_from(size).ok()).ok_or(CUT);
+            let (plain, packed) = (size(2)?, size(3)?);
+            let page = rest.get(used..).and_then(|rest| rest.get(..packed)).ok_or(CUT)?;
+            rest = &rest[used + packed..];
+            if plain > page.len().saturating_mul(10_000).max(1 << 20) {
+                return Err(BadLog("a page claims to be larger than it can be"));
+            }
+            let inflated = match chunk.codec {
+                0 => page.to_vec(),
+                codec => inflate(codec, page, plain)
+                    .filter(|out| out.len() == plain)
+                    .ok_or(BadLog("a page can't be inflated"))?,
+            };
+            let room = chunk.values - values.len() as u64;
+            match head.int(1) {
+                Some(2) => {
+                    let count = head.field(7).and_then(|head| head.int(1)).and_then(|n| usize::try_from(n).ok());
+                    dictionary = Some(plain_values(chunk.kind, &inflated, count.ok_or(CUT)?)?);
+                }
+                Some(0) => {
+                    let head = head.field(5).ok_or(CUT)?;
+                    let count =
+                        head.int(1).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0 && *n <= room).ok_or(CUT)?;
+                    let count = usize::try_from(count).map_err(|_| CUT)?;
+                    let body = if self.optional { without_nulls(&inflated, count)? } else { &inflated[..] };
+                    let page = match head.int(2) {
+                        Some(0) => plain_values(chunk.kind, body, count)?,
+                        Some(2 | 8) => {
+                            looked_up(dictionary.as_ref().ok_or(BadLog("the dictionary is missing"))?, body, count)?
+                        }
+                        _ => return Err(BadLog("the values are in an encoding that is not read here")),
+                    };
+                    values = values.and(page)?;
+                }
+                _ => return Err(BadLog("a page is of a kind that is not read here")),
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Where a column's pages are, and how they are packed.
+fn chunk(column: &Thrift<'_>, end: usize) -> Option<Chunk> {
+    let meta = column.field(3)?;
+    let place = |id| meta.int(id).and_then(|at| usize::try_from(at).ok());
+    let start = match place(11) {
+        Some(dictionary) if dictionary > 0 => dictionary.min(place(9)?),
+        _ => place(9)?,
+    };
+    let stop = start.checked_add(place(7)?)?;
+    (stop <= end).then_some(())?;
+    let values = u64::try_from(meta.int(5)?).ok()?;
+    Some(Chunk { kind: meta.int(1)?, codec: meta.int(4)?, values, pages: start..stop })
+}
+
+fn plain_values(kind: i64, bytes: &[u8], count: usize) -> Result<Values, BadLog> {
+    if kind == 2 {
+        let numbers: Vec<i64> =
+            bytes.as_chunks::<8>().0.iter().take(count).map(|chunk| i64::from_le_bytes(*chunk)).collect();
+        return if numbers.len() == count { Ok(Values::Numbers(numbers)) } else { Err(CUT) };
+    }
+    let (mut texts, mut rest) = (Vec::new(), bytes);
+    for _ in 0..count {
+        let (len, after) = rest.split_first_chunk::<4>().ok_or(CUT)?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
+        let (text, after) = after.split_at_checked(len).ok_or(CUT)?;
+        texts.push(text.to_vec());
+        rest = after;
+    }
+    Ok(Values::Texts(texts))
+}
+
+/// What stands behind the bits that say which values are null; none may be.
+fn without_nulls(bytes: &[u8], count: usize) -> Result<&[u8], BadLog> {
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or(CUT)?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
+    let (levels, values) = rest.split_at_checked(len).ok_or(CUT)?;
+    if runs(levels, 1, count)?.iter().any(|level| *level != 1) {
+        return Err(BadLog("there are nulls where none can be"));
+    }
+    Ok(values)
+}
+
+/// Values by their places in the dictionary.
+fn looked_up(dictionary: &Values, bytes: &[u8], count: usize) -> Result<Values, BadLog> {
+    let (width, rest) = bytes.split_first().ok_or(CUT)?;
+    let places = runs(rest, u32::from(*width), count)?;
+    let lost = BadLog("a value is not in the dictionary");
+    let places = places.into_iter().map(|place| usize::try_from(place).unwrap_or(usize::MAX));
+    Ok(match dictionary {
+        Values::Numbers(all) => {
+            Values::Numbers(places.map(|place| all.get(place).copied()).collect::<Option<_>>().ok_or(lost)?)
+        }
+        Values::Texts(all) => {
+            Values::Texts(places.map(|place| all.get(place).cloned()).collect::<Option<_>>().ok_or(lost)?)
+        }
+    })
+}
+
+/// Numbers of `width` bits, in runs of one value and runs of packed ones.
+fn runs(mut bytes: &[u8], width: u32, count: usize) -> Result<Vec<u64>, BadLog> {
+    if width > 32 {
+        return Err(BadLog("a run is wider than it can be"));
+    }
+    let mut out = Vec::with_capacity(count.min(1 << 20));
+    while out.len() < count {
+        let (mut head, mut shift) = (0u64, 0);
+        loop {
+            let (byte, rest) = bytes.split_first().ok_or(CUT)?;
+            bytes = rest;
+            head |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if *byte < 0x80 {
+                break;
+            }
+            if shift > 35 {
+                return Err(CUT);
+            }
+        }
+        let left = count - out.len();
+        if head & 1 == 0 {
+            let wide = (width as usize).div_ceil(8);
+            let (value, rest) = bytes.split_at_checked(wide).ok_or(CUT)?;
+            bytes = rest;
+            let value = value.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+            let run = usize::try_from(head >> 1).map_err(|_| CUT)?;
+            if run == 0 {
+                return Err(CUT);
+            }
+            out.extend(std::iter::repeat_n(value, run.min(left)));
+        } else {
+            let groups = usize::try_from(head >> 1).map_err(|_| CUT)?;
+            let len = groups.checked_mul(width as usize).ok_or(CUT)?;
+            if groups == 0 {
+                return Err(CUT);
+            }
+            // The last group may be cut where its values end.
+            let (packed, rest) = bytes.split_at_checked(len).unwrap_or((bytes, &[]));
+            bytes = rest;
+            let wanted = left.min(groups * 8);
+            for place in 0..wanted {
+                let mut value = 0u64;
+                for bit in 0..width as usize {
+                    let at = place * width as usize + bit;
+                    let byte = packed.get(at / 8).ok_or(CUT)?;
+                    value |= u64::from(byte >> (at % 8) & 1) << bit;
+                }
+                out.push(value);
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_value_and_packed_ones() {
+        // four times 5, then 8 packed values of 3 bits: 0..=7
+        let bytes = [0x08, 0x05, 0x03, 0b1000_1000, 0b1100_0110, 0b1111_1010];
+        assert_eq!(runs(&bytes, 3, 12).unwrap(), [5, 5, 5, 5, 0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(runs(&bytes, 3, 4).unwrap(), [5; 4]);
+        assert!(runs(&bytes, 3, 13).is_err());
+        assert!(runs(&[0x00, 0x00], 3, 1).is_err(), "a run of nothing never ends");
+        assert_eq!(runs(&[0x06], 0, 3).unwrap(), [0, 0, 0], "one value needs no bits");
+    }
+
+    #[test]
+    fn plain_values_are_as_many_as_they_claim() {
+        let numbers = [1i64.to_le_bytes(), (-2i64).to_le_bytes()].concat();
+        assert_eq!(plain_values(2, &numbers, 2).unwrap(), Values::Numbers(vec![1, -2]));
+        assert!(plain_values(2, &numbers, 3).is_err());
+        let texts = [&3u32.to_le_bytes()[..], b"abc", &0u32.to_le_bytes()[..]].concat();
+        assert_eq!(plain_values(6, &texts, 2).unwrap(), Values::Texts(vec![b"abc".to_vec(), vec![]]));
+        assert!(plain_values(6, &texts, 3).is_err());
     }
 }

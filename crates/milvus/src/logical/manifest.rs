@@ -1,6 +1,6 @@
 //! Our own list of what a backup holds: lengths, checksums, and what is missing. Milvus-backup ignores it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,16 @@ impl Manifest {
             ));
         }
         serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+
+    /// The other backups whose folders hold some of its objects.
+    pub fn holders(&self) -> BTreeSet<&str> {
+        self.objects.values().filter_map(|object| object.held_by.as_deref()).collect()
+    }
+
+    /// The backup whose folder holds an object, if it is another one.
+    pub fn holder(&self, key: &str) -> Option<&str> {
+        self.objects.get(key)?.held_by.as_deref()
     }
 
     /// Its bytes.

@@ -15,6 +15,7 @@ pub mod levels;
 pub mod manifest;
 pub mod meta;
 pub mod names;
+pub mod salvage;
 mod strict;
 
 pub use layout::{BackupName, Grouping};
