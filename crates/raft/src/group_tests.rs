@@ -303,3 +303,49 @@ fn whoever_joins_a_log_that_begins_at_nothing_is_given_a_snapshot() {
     assert_eq!(offered.membership, Membership { voters: vec![7], learners: vec![8] });
     assert_eq!(joiner.standing().commit, group.standing().commit);
 }
+
+/// Of a follower that missed an append the leader hears two things in one round: that it lives, and that it lacks something. What it
+/// is sent then must continue what it is said to continue, or it acknowledges what it never had.
+#[test]
+fn a_follower_that_missed_an_append_is_sent_what_continues_its_log() {
+    let mut several = Several::new(3);
+    several.group(1).campaign().unwrap();
+    several.settle();
+    several.group(1).propose(vec![b"missed".to_vec()]).unwrap();
+    several.do_all_work();
+    several.on_the_way.retain(|message| message.to() != 2);
+    several.settle();
+    let answers = |several: &mut Several| {
+        several.do_all_work();
+        let (to_2, rest) = std::mem::take(&mut several.on_the_way).into_iter().partition(|message| message.to() == 2);
+        several.on_the_way = rest;
+        for message in to_2 {
+            several.group(2).step(message).unwrap();
+        }
+        several.do_all_work();
+        let (from_2, rest) =
+            std::mem::take(&mut several.on_the_way).into_iter().partition(|message| message.from() == 2);
+        several.on_the_way = rest;
+        let from_2: Vec<Message> = from_2;
+        from_2
+    };
+    several.group(1).tick();
+    let lives = answers(&mut several);
+    several.group(1).propose(vec![b"next".to_vec()]).unwrap();
+    let lacks = answers(&mut several);
+    assert!(lacks.iter().any(|message| message.0.reject), "{lacks:?}");
+    for message in lives.into_iter().chain(lacks) {
+        several.group(1).step(message).unwrap();
+    }
+    several.do_all_work();
+    let mut sent = 0;
+    for message in several.on_the_way.iter().filter(|message| message.to() == 2) {
+        if let Some(first) = message.0.entries.first() {
+            assert_eq!(first.index, message.0.index + 1, "{message:?}");
+            sent += 1;
+        }
+    }
+    assert!(sent > 0, "what it lacks is sent");
+    several.settle();
+    assert_eq!(several.group(2).standing().commit, several.group(1).standing().commit);
+}
