@@ -455,7 +455,9 @@ impl<S: Source, R> WatchStream<S, R> {
         let seen = |number: &u64| self.watchers.get(number).is_none_or(|watcher| watcher.next > due);
         if self.live.iter().all(seen) && self.behind.iter().all(|(next, _)| *next > due) {
             self.progress_due = None;
-            self.tell_progress(NO_WATCHER, due);
+            // Meanwhile all may have been told more: a bookmark never lies before what everybody has seen.
+            let told = self.watchers.values().map(|watcher| watcher.next.0 - 1).min();
+            self.tell_progress(NO_WATCHER, due.max(Revision(told.unwrap_or(0))));
         }
     }
 
