@@ -466,6 +466,11 @@ impl Group {
     pub fn apply_change(&mut self, change: Option<MembershipChange>) -> Result<(), RaftFault> {
         let change = change.map_or_else(ConfChange::default, MembershipChange::to_raft);
         self.node.apply_conf_change(&change)?;
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(self.id) {
+            // Who is no voter any more can't lead: the library leaves that to us, and fails on its next commit.
+            raft.become_follower(raft.term, raft::INVALID_ID);
+        }
         Ok(())
     }
 

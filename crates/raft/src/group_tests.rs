@@ -314,7 +314,6 @@ fn a_follower_that_missed_an_append_is_sent_what_continues_its_log() {
     several.group(1).propose(vec![b"missed".to_vec()]).unwrap();
     several.do_all_work();
     several.on_the_way.retain(|message| message.to() != 2);
-    several.settle();
     let answers = |several: &mut Several| {
         several.do_all_work();
         let (to_2, rest) = std::mem::take(&mut several.on_the_way).into_iter().partition(|message| message.to() == 2);
@@ -348,4 +347,29 @@ fn a_follower_that_missed_an_append_is_sent_what_continues_its_log() {
     assert!(sent > 0, "what it lacks is sent");
     several.settle();
     assert_eq!(several.group(2).standing().commit, several.group(1).standing().commit);
+}
+
+#[test]
+fn a_leader_that_is_removed_steps_down_and_the_others_go_on() {
+    let mut several = Several::new(3);
+    several.group(1).campaign().unwrap();
+    several.settle();
+    several.group(1).propose_change(MembershipChange { member: 1, vote: crate::VoteChange::Gone }, b"").unwrap();
+    several.group(1).propose(vec![b"behind it".to_vec()]).unwrap();
+    several.settle();
+    assert!(!several.group(1).standing().is_leader);
+    let mut rounds = 0;
+    while !several.group(2).standing().is_leader && !several.group(3).standing().is_leader {
+        several.group(2).tick();
+        several.group(3).tick();
+        several.settle();
+        rounds += 1;
+        assert!(rounds < 100, "nobody leads");
+    }
+    let next = if several.group(2).standing().is_leader { 2 } else { 3 };
+    several.group(next).propose(vec![b"without it".to_vec()]).unwrap();
+    several.settle();
+    assert_eq!(several.group(3).membership().voters, [2, 3]);
+    assert_eq!(several.applied[1].last().map(|entry| entry.data.clone()), Some("without it".into()));
+    assert_eq!(several.applied[1], several.applied[2]);
 }
