@@ -62,6 +62,27 @@ impl Place {
         }
     }
 
+    /// Moves the calling thread into this place, for good: its sockets are made there. Other threads stay where they are.
+    ///
+    /// # Errors
+    /// Without the right to do so: run as root.
+    pub fn enter(&self) -> Result<()> {
+        let Place::Apart(ns) = self else { return Ok(()) };
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", ns.holder.id()))?;
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).context("enter a network namespace: run as root")
+    }
+
+    /// A runtime whose tasks have their sockets in this place.
+    pub fn runtime(&self) -> Result<tokio::runtime::Runtime> {
+        let place = self.clone();
+        let enter = move || place.enter().expect("this process has entered that place before");
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        // Fails here, where it can be told, and not on the runtime's threads.
+        let trial = self.clone();
+        std::thread::spawn(move || trial.enter()).join().map_err(|_| anyhow::anyhow!("enter a place"))??;
+        Ok(builder.worker_threads(2).enable_all().on_thread_start(enter).build()?)
+    }
+
     /// The body of a GET, when the answer is 2xx.
     pub fn get(&self, url: &str) -> Option<String> {
         let out = self.command("curl").args(["-sf", "-m", "5", url]).stdin(Stdio::null()).output().ok()?;

@@ -31,9 +31,11 @@ pub struct Setup {
     pub log: PathBuf,
     /// Host or namespace.
     pub place: Place,
-    /// Client port on 127.0.0.1.
+    /// The address that it listens on.
+    pub host: String,
+    /// Client port there.
     pub client_port: u16,
-    /// Peer port on 127.0.0.1.
+    /// Peer port there.
     pub peer_port: u16,
     /// The member's name.
     pub name: String,
@@ -55,6 +57,7 @@ impl Setup {
             data: dir.join("data"),
             log: dir.join("server.log"),
             place: Place::Host,
+            host: "127.0.0.1".into(),
             client_port: ports::free()?,
             peer_port: ports::free()?,
             name: "default".into(),
@@ -73,9 +76,9 @@ impl Setup {
         self
     }
 
-    /// `127.0.0.1:port` for clients.
+    /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
-        format!("127.0.0.1:{}", self.client_port)
+        format!("{}:{}", self.host, self.client_port)
     }
 
     /// The command that starts the server.
@@ -83,10 +86,10 @@ impl Setup {
         let words = self.wrapper.iter().chain(&self.program.serve).collect::<Vec<_>>();
         let mut c = self.place.command(words[0]);
         c.args(&words[1..]);
-        let client = format!("http://127.0.0.1:{}", self.client_port);
+        let client = format!("http://{}", self.endpoint());
         c.arg("--data-dir").arg(&self.data);
         c.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        c.args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", self.peer_port)]);
+        c.args(["--listen-peer-urls", &format!("http://{}:{}", self.host, self.peer_port)]);
         c.args(["--name", &self.name, "--initial-advertise-peer-urls", &self.peer_url]);
         c.args(["--initial-cluster", &self.initial_cluster]);
         c.args(&self.flags);
@@ -131,7 +134,7 @@ impl Store {
         self.child.id()
     }
 
-    /// `127.0.0.1:port` for clients.
+    /// `host:port` for clients.
     pub fn endpoint(&self) -> String {
         self.setup.endpoint()
     }

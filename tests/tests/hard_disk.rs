@@ -1,15 +1,15 @@
 //! A disk that is full, and data dirs that are not what they should be.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use eyrie_tests::binaries::Program;
 use eyrie_tests::load::{self, Dice, Ledger, Wire};
-use eyrie_tests::store::{Setup, bounded};
+use eyrie_tests::small_disk::SmallDisk;
+use eyrie_tests::store::Setup;
 use eyrie_tests::verdict::Verdict;
 
 /// A member that refuses its data dir says so within this time.
@@ -22,7 +22,7 @@ const FLIPS: [usize; 2] = [24, 600];
 #[test]
 fn a_full_disk_refuses_writes_keeps_reading_and_recovers() -> Verdict {
     let dir = tempfile::tempdir()?;
-    let disk = SmallDisk::mount(&dir.path().join("disk"))?;
+    let disk = SmallDisk::mount(&dir.path().join("disk"), DISK_MIB)?;
     Ok(fill_and_free(&disk, dir.path())?)
 }
 
@@ -48,7 +48,7 @@ fn a_flipped_bit_is_noticed_or_harmless() -> Verdict {
 
 fn fill_and_free(disk: &SmallDisk, dir: &Path) -> Result<()> {
     let mut setup = Setup::new(&Program::under_test()?, dir)?;
-    setup.data = disk.path.join("data");
+    setup.data = disk.path().join("data");
     let mut store = setup.start()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ledger = Ledger::default();
@@ -315,41 +315,4 @@ fn parts(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     all.sort();
     Ok(all)
-}
-
-/// A file system of its own with little room; unmounted when dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Result<SmallDisk> {
-        std::fs::create_dir(path)?;
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK_MIB}m"), "tmpfs"]).arg(path);
-        let out = bounded(mount.stderr(std::process::Stdio::piped()), Duration::from_secs(10))?;
-        if !out.status.success() {
-            bail!("this test mounts a small tmpfs, so run it as root: {}", String::from_utf8_lossy(&out.stderr));
-        }
-        Ok(SmallDisk { path: path.to_path_buf() })
-    }
-
-    /// Leaves no room at all.
-    fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.path.join("filler"))?;
-        let block = vec![0u8; 64 * 1024];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        Ok(())
-    }
-
-    /// Gives all room back.
-    fn free(&self) -> Result<()> {
-        Ok(std::fs::remove_file(self.path.join("filler"))?)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
 }

@@ -234,6 +234,12 @@ const WALLS: &[Wall] = &[
         must_never_know: "the black-box tests see processes, sockets and files, and must never know an inner type",
     },
     Wall {
+        package: "eyrie-sim",
+        may_use: &["anyhow", "bytes", "crc32c", "eyrie-raft", "eyrie-state", "eyrie-tests"],
+        tools: &[],
+        must_never_know: "a simulated world must never know a clock, chance, a file, a thread or the network",
+    },
+    Wall {
         package: "xtask",
         may_use: &["anyhow", "rustix", "serde_json"],
         tools: &[],

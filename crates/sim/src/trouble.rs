@@ -1,0 +1,182 @@
+//! What goes wrong, and the operator who keeps the cluster whole meanwhile.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use eyrie_raft::{MembershipChange, VoteChange};
+use eyrie_state::{Command, Member as Row, MemberId, Revision};
+
+use crate::member::{Ask, Input, bytes_of};
+use crate::world::{World, row};
+
+/// Whoever adds and removes members.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    next_id: u64,
+    /// How many members the cluster shall have.
+    wanted: usize,
+    /// A bit has turned: not again before that member is replaced.
+    rotten: Option<u64>,
+    /// Who has ever begun: nobody begins twice.
+    begun: BTreeSet<u64>,
+}
+
+impl Operator {
+    pub(crate) fn new(count: u64) -> Self {
+        Self { next_id: count + 1, wanted: count as usize, rotten: None, begun: (1..=count).collect() }
+    }
+}
+
+/// One thing goes wrong.
+pub(crate) fn make(world: &mut World) -> Result<()> {
+    let ids: Vec<u64> = world.members.keys().copied().collect();
+    let any = |world: &mut World| ids[world.dice.below(ids.len() as u64) as usize];
+    let (one, other) = (any(world), any(world));
+    let back_after = 1_000 + world.dice.below(500_000);
+    match world.dice.below(16) {
+        0..2 => world.crash(one, false, Some(back_after)),
+        2..4 => world.crash(one, true, Some(back_after)),
+        4 => {
+            let leader = world.leader().unwrap_or(one);
+            world.crash(leader, world.now.is_multiple_of(2), Some(back_after));
+        }
+        5 => {
+            let power = world.dice.below(2) == 0;
+            ids.iter().for_each(|id| world.crash(*id, power, Some(back_after + id * 1_000)));
+        }
+        6..8 => {
+            world.note(&format!("{one} is cut off"));
+            for id in ids.iter().filter(|id| **id != one) {
+                world.net.cut(one, *id);
+                world.net.cut(*id, one);
+            }
+        }
+        8 => {
+            world.note(&format!("{one} is not heard by {other}"));
+            world.net.cut(one, other);
+        }
+        9 => {
+            for from in &ids {
+                for to in &ids {
+                    if world.dice.below(3) == 0 {
+                        world.net.cut(*from, *to);
+                    }
+                }
+            }
+            world.note("many are cut off from many");
+        }
+        10 => {
+            world.net.lost_percent = world.dice.below(25);
+            world.net.twice_percent = world.dice.below(25);
+            world.net.jitter = [200, 5_000, 60_000][world.dice.below(3) as usize];
+            world.note("bad weather");
+        }
+        11..13 => {
+            world.net.heal();
+            world.note("the network is whole");
+        }
+        13 => {
+            if let Some(leader) = world.leader() {
+                world.note(&format!("leadership is to go from {leader} to {other}"));
+                world.input(leader, Input::Transfer(other))?;
+            }
+        }
+        14 => compact(world)?,
+        _ => turn_a_bit_or_resize(world, one),
+    }
+    Ok(())
+}
+
+fn compact(world: &mut World) -> Result<()> {
+    let Some(leader) = world.leader() else { return Ok(()) };
+    let newest = world.members[&leader].running.as_ref().map_or(1, |running| running.state.revision().0);
+    let revision = Revision((newest - world.dice.below(50) as i64).max(1));
+    propose(world, leader, &Command::Compact { revision }, None)
+}
+
+fn turn_a_bit_or_resize(world: &mut World, one: u64) {
+    let up = world.members.values().filter(|member| member.is_up()).count();
+    let whole = up == world.members.len() && world.members.len() >= 3;
+    if world.dice.below(2) == 0 && whole && world.operator().rotten.is_none() {
+        // Only one: whatever leaves a quorum of good copies must be survived.
+        world.operator().rotten = Some(one);
+        if let Some(member) = world.members.get_mut(&one) {
+            member.disk.rot();
+        }
+        world.note(&format!("a bit turns in the log of {one}"));
+        world.crash(one, false, Some(1_000));
+    } else {
+        let wanted = 3 + world.dice.below(3) as usize;
+        world.operator().wanted = wanted;
+    }
+}
+
+/// What a careful operator does now: one change at a time, and none that would cost the quorum.
+pub(crate) fn operate(world: &mut World) -> Result<()> {
+    let Some(leader) = world.leader() else { return Ok(()) };
+    let Some(running) = world.members[&leader].running.as_ref() else { return Ok(()) };
+    let rows: Vec<Row> = running.state.members().cloned().collect();
+    let commit = running.group.standing().commit;
+    let removed: Vec<u64> = running.state.removed_members().map(|id| id.0).collect();
+    // Who was let in and has not begun yet; and who was sent away while it was down.
+    for row in &rows {
+        if world.operator().begun.insert(row.id.0) {
+            world.note(&format!("{} begins with nothing", row.id));
+            world.found_newcomer(row.id.0, &rows);
+        }
+    }
+    for id in removed.into_iter().filter(|id| world.members.contains_key(id)).collect::<Vec<_>>() {
+        // Other members no longer speak with it, and tell it why.
+        world.note(&format!("{id} is told that it has left the cluster"));
+        world.retire(id);
+        if world.operator().rotten == Some(id) {
+            world.operator().rotten = None;
+        }
+    }
+    let is_up = |world: &World, id: MemberId| world.members.get(&id.0).is_some_and(|member| member.is_up());
+    let voters = rows.iter().filter(|row| !row.learner).count();
+    let voters_up = rows.iter().filter(|row| !row.learner && is_up(world, row.id)).count();
+    let out = rows.iter().find(|row| world.members.get(&row.id.0).is_some_and(|member| member.out));
+    if let Some(out) = out {
+        if voters_up > (voters - usize::from(!out.learner)) / 2 && voters_up > 1 {
+            return remove(world, leader, out.id);
+        }
+        return Ok(());
+    }
+    if voters_up < voters {
+        return Ok(());
+    }
+    if let Some(learner) = rows.iter().find(|row| row.learner) {
+        let applied = world.members.get(&learner.id.0).and_then(|member| member.running.as_ref()).map(|r| r.applied());
+        if applied.is_some_and(|applied| applied * 10 >= commit * 9) {
+            let change = MembershipChange { member: learner.id.0, vote: VoteChange::Voter };
+            return propose(world, leader, &Command::MemberPromote { id: learner.id }, Some(change));
+        }
+        return Ok(());
+    }
+    let wanted = world.operator().wanted;
+    if rows.len() < wanted {
+        let id = world.operator().next_id;
+        world.operator().next_id += 1;
+        let learner = world.dice.below(2) == 0;
+        let vote = if learner { VoteChange::Learner } else { VoteChange::Voter };
+        let new = Row { learner, ..row(id) };
+        return propose(world, leader, &Command::MemberAdd(new), Some(MembershipChange { member: id, vote }));
+    }
+    if rows.len() > wanted && voters > 1 {
+        let id = rows[world.dice.below(rows.len() as u64) as usize].id;
+        return remove(world, leader, id);
+    }
+    Ok(())
+}
+
+fn remove(world: &mut World, leader: u64, id: MemberId) -> Result<()> {
+    let change = MembershipChange { member: id.0, vote: VoteChange::Gone };
+    propose(world, leader, &Command::MemberRemove { id }, Some(change))
+}
+
+fn propose(world: &mut World, leader: u64, command: &Command, change: Option<MembershipChange>) -> Result<()> {
+    world.note(&format!("the operator asks {leader}: {command:?}"));
+    let request = world.request();
+    world.ask(leader, request, Ask::Propose { command: bytes_of(command), change })
+}
