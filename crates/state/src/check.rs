@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use crate::answer::Refusal;
 use crate::command::{Compare, DeleteRange, KeyRange, Op, Put, Range, Txn};
 use crate::limits::{LEASE_TTL_SECS_MAX, TXN_DEPTH_MAX};
@@ -147,6 +145,8 @@ impl Changes<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::command::CompareResult;
     use crate::command::CompareTarget;
