@@ -178,6 +178,13 @@ impl Log {
         Ok(finished)
     }
 
+    /// The member stops: a write that waits for room on the disk fails instead.
+    pub(super) fn give_up_waiting(&self) {
+        if let Log::Away(away) = self {
+            away.desk.give_up.store(true, Ordering::Release);
+        }
+    }
+
     /// What was done since the last call.
     ///
     /// # Errors

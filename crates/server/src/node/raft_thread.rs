@@ -139,6 +139,7 @@ impl RaftThread {
             if then == Then::Stop {
                 self.settle(affairs)?;
                 self.hand_over(affairs)?;
+                self.log.give_up_waiting();
                 self.log_comes_here()?;
                 return self.log.wal()?.sync().map_err(Fatal::wal);
             }
