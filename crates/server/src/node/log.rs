@@ -24,7 +24,7 @@ use crate::limits::{FULL_DISK_RETRY, LOG_BYTES_UNDER_WAY_MAX};
 /// See the module.
 pub(super) enum Log {
     /// The raft thread writes.
-    Here(Wal),
+    Here(Box<Wal>),
     /// A thread of its own writes.
     Away(Away),
     /// It was lost with a thread that failed.
@@ -141,7 +141,7 @@ impl Log {
         let desk = Arc::new(Desk::default());
         let (room, start_index) = (wal.room_ahead(), wal.start().index);
         let clerk = Clerk { desk: desk.clone(), shared: shared.clone(), fsync };
-        let thread = std::thread::Builder::new().name("wal".into()).spawn(move || clerk.run(wal));
+        let thread = std::thread::Builder::new().name("wal".into()).spawn(move || clerk.run(*wal));
         let thread = thread.map_err(|error| Fatal::Other(format!("can't start the log's thread: {error}")))?;
         *self = Log::Away(Away {
             desk,
@@ -174,7 +174,7 @@ impl Log {
         let finished = away.reports()?;
         let wal = away.thread.take().map(JoinHandle::join);
         let Some(Ok(wal)) = wal else { return Err(Fatal::panicked("wal")) };
-        *self = Log::Here(wal);
+        *self = Log::Here(Box::new(wal));
         Ok(finished)
     }
 

@@ -220,7 +220,7 @@ fn spawn(
     let raft = RaftThread {
         shared: shared.clone(),
         group,
-        log: Log::Here(wal),
+        log: Log::Here(Box::new(wal)),
         among_others,
         apply: to_apply,
         tick: config.heartbeat_interval,
