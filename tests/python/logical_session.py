@@ -3,6 +3,7 @@
 usage: logical_session.py HOST:PORT fill
        logical_session.py HOST:PORT digest SUFFIX DATABASE.COLLECTION...
        logical_session.py HOST:PORT drop DATABASE.COLLECTION...
+       logical_session.py HOST:PORT index DATABASE.COLLECTION...
        logical_session.py HOST:PORT list
 
 `digest` prints one line of JSON: schema, partitions with their rows, indexes, every row and vector by key, and what searches
@@ -34,7 +35,7 @@ def bits(key):
 
 
 def birds():
-    """Every scalar type, dynamic fields, partitions, deletes in memory and in logs, two shards, an alias; loaded."""
+    """Every scalar type, dynamic fields, partitions, deletes in memory and in logs, an alias; loaded."""
     fields = [
         FieldSchema("id", DataType.INT64, is_primary=True),
         FieldSchema("truth", DataType.BOOL),
@@ -49,7 +50,7 @@ def birds():
         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIM),
     ]
     schema = CollectionSchema(fields, description="birds of every kind", enable_dynamic_field=True)
-    collection = Collection("birds", schema, shards_num=2, consistency_level="Strong")
+    collection = Collection("birds", schema, shards_num=1, consistency_level="Strong")
     collection.create_partition("north")
     collection.create_partition("empty")
 
@@ -85,13 +86,13 @@ def birds():
 
 
 def keyed():
-    """Text keys, a partition key, a binary vector, upserts; not loaded."""
+    """Text keys, a partition key, a binary vector, two shards, upserts; not loaded."""
     fields = [
         FieldSchema("key", DataType.VARCHAR, max_length=40, is_primary=True),
         FieldSchema("flock", DataType.INT64, is_partition_key=True),
         FieldSchema("bits", DataType.BINARY_VECTOR, dim=DIM * 4),
     ]
-    collection = Collection("keyed", CollectionSchema(fields), num_partitions=4, shards_num=1)
+    collection = Collection("keyed", CollectionSchema(fields), num_partitions=2, shards_num=2)
     keys = list(range(0, 600))
     collection.insert([[f"k{k}" for k in keys], [k % 10 for k in keys], [bits(k) for k in keys]])
     collection.flush(timeout=PATIENCE)
@@ -108,8 +109,8 @@ def nests():
         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIM),
     ]
     collection = Collection("nests", CollectionSchema(fields), using="aviary", shards_num=1)
-    for start in (0, 200, 400):
-        keys = range(start, start + 200)
+    for start in (0, 300):
+        keys = range(start, start + 300)
         collection.insert([[f"nest {k}" for k in keys], [vector(k) for k in keys]])
         collection.flush(timeout=PATIENCE)
     index = {"index_type": "FLAT", "metric_type": "IP", "params": {}}
@@ -198,10 +199,11 @@ def contents(collection, field):
 def main():
     address, what, *rest = sys.argv[1:]
     host, port = address.split(":")
-    connections.connect("default", host=host, port=port, timeout=60)
+    login = {"user": "root", "password": "Milvus"}
+    connections.connect("default", host=host, port=port, timeout=60, **login)
     if "aviary" not in db.list_database():
         db.create_database("aviary")
-    connections.connect("aviary", host=host, port=port, timeout=60, db_name="aviary")
+    connections.connect("aviary", host=host, port=port, timeout=60, db_name="aviary", **login)
     if what == "fill":
         for make in (birds, keyed, nests, empty):
             make()
@@ -211,6 +213,11 @@ def main():
             for alias in utility.list_aliases(name, using=using):
                 utility.drop_alias(alias, using=using)
             utility.drop_collection(name, using=using)
+    elif what == "index":
+        index = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 8}}
+        for full in rest:
+            using, name = full.split(".")
+            Collection(name, using=using).create_index("vector", index, timeout=PATIENCE)
     elif what == "list":
         names = [f"{using}.{name}" for using in ("default", "aviary") for name in utility.list_collections(using=using)]
         print(json.dumps(sorted(names)))

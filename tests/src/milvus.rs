@@ -31,7 +31,7 @@ const S3_PORT: u16 = 19900;
 pub enum Storage {
     /// In the folder `objects` beside its other files.
     Folder,
-    /// In the bucket `a-bucket`, below `files`, of an S3 server on port 19900.
+    /// In the bucket `a-bucket`, below `files`, of an S3 server on port 19900; and who calls Milvus has to log in.
     S3,
     /// In the bucket `milvus`, below `files`, of an S3 server that runs already, on this port.
     At(u16),
@@ -163,6 +163,7 @@ impl Drop for S3 {
 /// All that differs from the server's built-in configuration.
 fn config(dir: &Path, endpoint: &str, storage: Storage) -> String {
     let dir = dir.display();
+    let login = storage == Storage::S3;
     let (kind, minio) = match storage {
         Storage::Folder => ("local", String::new()),
         Storage::S3 => (
@@ -199,6 +200,7 @@ log: {{ level: info, stdout: true }}
 common:
   storageType: {kind}
   session: {{ ttl: 5, retryTimes: 30 }}
+  security: {{ authorizationEnabled: {login} }}
 {minio}"
     )
 }

@@ -206,6 +206,8 @@ pub const META_LEN_MAX: u64 = 2 << 30;
 pub const LOG_LEN_MAX: u64 = 1 << 30;
 /// How often a run that creates a backup says that it lives; after three times that it counts as gone.
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
+/// Tasks that the REST interface remembers; the oldest that are done are forgotten.
+pub const TASKS_KEPT: usize = 1000;
 // The way back.
 
 /// Pieces of tail that are fetched at once: hides the latency of a store; each may be as large as a merged piece (64 MiB).

@@ -10,7 +10,7 @@ use eyrie_backup::logical::config::{Given, Settings, read};
 use eyrie_backup::logical::create::{self, Options};
 use eyrie_backup::logical::restore::{self, Action};
 use eyrie_backup::logical::store::{State, Store};
-use eyrie_backup::logical::{Doors, Kind, Milvus, Tell, verify};
+use eyrie_backup::logical::{Doors, Kind, Milvus, Tell, server, verify};
 use eyrie_milvus::logical::levels::{BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
 use eyrie_milvus::logical::{BackupName, Filter, Levels, Renames, breaches};
 use futures::TryStreamExt;
@@ -24,7 +24,16 @@ struct World {
 
 /// One bucket in memory for Milvus (`files`) and the backups (`backup`), with a hand on what the backup does in it.
 async fn world() -> World {
-    let bucket = Bucket::memory();
+    world_over(Bucket::memory(), "memory:").await
+}
+
+/// The same in a bucket that has a name, so that it can be opened once more.
+async fn world_in(name: &str) -> World {
+    let url = format!("memory:{name}");
+    world_over(Bucket::at(&url).unwrap(), &url).await
+}
+
+async fn world_over(bucket: Bucket, url: &str) -> World {
     let (aviary, port) = Aviary::start(&bucket.below("files").unwrap()).await;
     let given = Given {
         set: vec!["milvus.address=127.0.0.1".into(), format!("milvus.port={port}"), "backup.pauseGC=false".into()],
@@ -32,10 +41,9 @@ async fn world() -> World {
     };
     let mut settings = read(&given).unwrap().settings;
     for side in [&mut settings.storage, &mut settings.backup] {
-        side.config = BucketConfig::new(BucketUrl::parse("memory:").unwrap());
+        side.config = BucketConfig::new(BucketUrl::parse(url).unwrap());
     }
-    // Imports are told names in the bucket of Milvus, from its root on: here the backups lie below that root.
-    settings.backup.root = "backup".into();
+    (settings.storage.root, settings.backup.root) = ("files".into(), "files/backup".into());
     let (faulty, faults) = Faults::over(&bucket.below("files/backup").unwrap());
     let doors = Doors {
         milvus: Milvus::connect(&settings.milvus).await.unwrap(),
@@ -227,6 +235,51 @@ async fn milvus_is_gone_after_every_call() {
     }
 }
 
+/// Rows never change, so an incremental backup names those of the one before; deletes and new segments are copied.
+#[tokio::test]
+async fn an_incremental_backup_copies_what_is_new() {
+    let world = world().await;
+    world.aviary.add("birds", &[(4, 1), (6, 0)]).await;
+    let options =
+        |name: &str| Options { name: Some(BackupName::parse(name).unwrap()), incremental: true, ..Options::default() };
+    let create = async |name: &str| {
+        create::create(&world.doors, &world.settings, &options(name), &Tell::nobody()).await.unwrap()
+    };
+    let first = create("one").await;
+    assert_eq!((first.copied.0, first.held), (17, 0));
+    world.aviary.add("eggs", &[(3, 0)]).await;
+    let second = create("two").await;
+    assert_eq!((second.copied.0, second.held), (8 + 1, 16), "a new collection, and the deletes");
+    let third = create("three").await;
+    assert_eq!((third.copied.0, third.held), (1, 24));
+    for name in ["two", "three"] {
+        let name = BackupName::parse(name).unwrap();
+        let found = verify::verify(&world.doors.store, &name, true, &Tell::nobody()).await.unwrap();
+        assert_eq!(found.faults, Vec::<String>::new());
+    }
+    let restored = world.restore("three", &suffix("_r")).await.unwrap();
+    assert!(restored.failed.is_empty(), "{:?}", restored.failed);
+    assert_eq!((world.aviary.rows()["birds_r"], world.aviary.rows()["eggs_r"]), (9, 3));
+
+    // What others need is not deleted, and its loss is named.
+    let one = BackupName::parse("one").unwrap();
+    let why = world.doors.store.plan_delete(&one).await.unwrap_err();
+    assert!(why.what.contains("three, two"), "{why}");
+    let all: Vec<_> = world.doors.store.bucket().list("one/binlogs/insert_log/").try_collect().await.unwrap();
+    world.doors.store.bucket().delete(&all[0].key).await.unwrap();
+    let why = world.restore("three", &suffix("_s")).await.unwrap_err();
+    assert_eq!(why.kind, Kind::Damaged, "{why}");
+    // A base that lost something is no base for that segment.
+    let fourth = create("four").await;
+    assert_eq!((fourth.copied.0, fourth.held), (8 + 1, 16));
+    assert!(world.restore("four", &suffix("_s")).await.unwrap().failed.is_empty());
+    for name in ["four", "three", "two", "one"] {
+        let keys = world.doors.store.plan_delete(&BackupName::parse(name).unwrap()).await.unwrap();
+        world.doors.store.delete(&keys, &Tell::nobody()).await.unwrap();
+    }
+    assert_eq!(world.states().await, []);
+}
+
 /// A backup with a log that is missing, short, or of other bytes.
 #[tokio::test]
 async fn damage_is_named_before_anything_is_made() {
@@ -257,4 +310,140 @@ async fn damage_is_named_before_anything_is_made() {
         }
     }
     world.assert_sound("one").await;
+}
+
+/// Starts the REST interface over a world; its address.
+async fn served(world: &World, token: Option<&str>) -> String {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = format!("http://{}/api/v1", listener.local_addr().unwrap());
+    let (settings, token) = (world.settings.clone(), token.map(eyrie_backup::bucket::Secret::new));
+    tokio::spawn(server::serve(settings, listener, token, std::future::pending()));
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    address
+}
+
+async fn ask(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
+}
+
+/// A whole life over REST: check, create, list, get, restore in the background, tasks, mistakes, delete.
+#[tokio::test]
+async fn the_rest_interface_does_what_the_command_line_does() {
+    let world = world_in("rest").await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    let (at, http) = (served(&world, None).await, reqwest::Client::new());
+    let post = async |path: &str, body: &str| ask(http.post(format!("{at}{path}")).body(body.to_owned())).await;
+    let get = async |path: &str| ask(http.get(format!("{at}{path}"))).await;
+    let delete = async |path: &str| ask(http.delete(format!("{at}{path}"))).await;
+
+    let (status, seen) = get("/check").await;
+    assert_eq!((status, seen["code"].as_i64()), (200, Some(0)), "{seen}");
+    let (status, made) = post("/create", r#"{"requestId":"r1","backup_name":"one"}"#).await;
+    assert_eq!((status, made["requestId"].as_str()), (200, Some("r1")), "{made}");
+    assert_eq!(
+        (made["data"]["state_code"].as_i64(), made["data"]["progress"].as_i64()),
+        (Some(2), Some(100)),
+        "{made}"
+    );
+    let (_, list) = get("/list").await;
+    assert_eq!(list["data"][0]["name"], "one");
+    let (_, one) = get("/get_backup?backup_name=one").await;
+    assert_eq!(one["data"]["collection_backups"][0]["collection_name"], "birds");
+
+    let body = r#"{"backup_name":"one","collection_suffix":"_r","async":true}"#;
+    let (status, begun) = post("/restore", body).await;
+    assert_eq!(status, 200, "{begun}");
+    let id = begun["data"]["id"].as_str().unwrap().to_owned();
+    let done = loop {
+        let (_, task) = get(&format!("/get_restore?id={id}")).await;
+        if task["data"]["state_code"] != 1 {
+            break task;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(done["data"]["state_code"], 2, "{done}");
+    assert_eq!(done["data"]["collection_restore_tasks"][0]["restored_rows"], 3, "{done}");
+    assert_eq!(world.aviary.rows()["birds_r"], 3);
+
+    // Each mistake has a status, a code, and what to do next.
+    let mistakes = [
+        (post("/create", r#"{"backup_name":"one"}"#).await, 409, 3),
+        (post("/create", "{").await, 400, 400),
+        (post("/create", r#"{"backup_name":"1"}"#).await, 400, 400),
+        (post("/create", r#"{"backup_name":"x","collection_names":["none"]}"#).await, 404, 404),
+        (post("/create", r#"{"backup_name":"x","format":"snapshot"}"#).await, 501, 1),
+        (post("/restore", r#"{"backup_name":"none"}"#).await, 404, 404),
+        (post("/restore", body).await, 409, 3),
+        (post("/restore", r#"{"backup_name":"one","truncateBinlogByTs":true}"#).await, 501, 1),
+        (get("/get_backup?backup_name=none").await, 404, 404),
+        (get("/get_restore?id=none").await, 404, 404),
+        (delete("/delete?backup_name=none").await, 404, 404),
+    ];
+    for (number, ((status, said), wanted, code)) in mistakes.into_iter().enumerate() {
+        assert_eq!((status, said["code"].as_i64()), (wanted, Some(code)), "{number}: {said}");
+        assert!(said["msg"].as_str().unwrap().contains("Next:"), "{number}: {said}");
+    }
+
+    // Another server in the same place remembers.
+    let again = served(&world, None).await;
+    let (_, task) = ask(http.get(format!("{again}/get_restore?id={id}"))).await;
+    assert_eq!(task["data"]["state_code"], 2, "{task}");
+    let (status, gone) = delete("/delete?backup_name=one").await;
+    assert_eq!((status, get("/list").await.1["data"].as_array().map(Vec::len)), (200, Some(0)), "{gone}");
+}
+
+#[tokio::test]
+async fn whoever_lacks_the_token_gets_nothing() {
+    let world = world_in("token").await;
+    let (at, http) = (served(&world, Some("canary-1")).await, reqwest::Client::new());
+    let page: serde_json::Value = serde_json::from_str(server::OPENAPI).unwrap();
+    for (path, calls) in page["paths"].as_object().unwrap() {
+        for (method, call) in calls.as_object().unwrap() {
+            let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let url = format!("{at}{path}");
+            let with =
+                |token: &str| http.request(method.clone(), &url).header("Authorization", format!("Bearer {token}"));
+            let guarded = call.get("security").is_some();
+            for token in ["", "wrong", "canary-"] {
+                let answer = with(token).send().await.unwrap();
+                assert_eq!(answer.status() == 401, guarded, "{path} {}", answer.status());
+            }
+            // Every call that the page names is there.
+            let status = with("canary-1").send().await.unwrap().status();
+            assert!(
+                !matches!(status.as_u16(), 401 | 404 | 405) || path.contains("get_restore") || path.contains("cancel"),
+                "{path}: {status}"
+            );
+        }
+    }
+}
+
+/// A task that was at work when its server ended is told as failed; a running one can be cancelled.
+#[tokio::test]
+async fn tasks_are_remembered_and_can_be_cancelled() {
+    let world = world_in("tasks").await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    world.aviary.never_flushes("birds");
+    let (at, http) = (served(&world, None).await, reqwest::Client::new());
+    let body = r#"{"backup_name":"one","async":true}"#;
+    let (_, begun) = ask(http.post(format!("{at}/create")).body(body)).await;
+    let id = begun["data"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(begun["data"]["state_code"], 1, "{begun}");
+    let (status, second) = ask(http.post(format!("{at}/create")).body(r#"{"backup_name":"one"}"#)).await;
+    assert_eq!(status, 409, "two wrote one backup: {second}");
+    let other = served(&world, None).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let (_, seen) = ask(http.get(format!("{other}/get_restore?id={id}"))).await;
+    assert!(seen["data"]["errorMessage"].as_str().unwrap().contains("the server ended"), "{seen}");
+    let (_, cancelled) = ask(http.delete(format!("{at}/cancel?id={id}"))).await;
+    assert_eq!(
+        (&cancelled["data"]["state_code"], &cancelled["data"]["errorMessage"]),
+        (&3.into(), &"it was cancelled".into())
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    world.aviary.flushes_again();
+    let (status, made) = ask(http.post(format!("{at}/create")).body(r#"{"backup_name":"one"}"#)).await;
+    assert_eq!(status, 200, "{made}");
 }

@@ -19,6 +19,7 @@ mod http;
 mod milvus;
 pub mod news;
 pub mod restore;
+pub mod server;
 pub mod store;
 pub mod verify;
 

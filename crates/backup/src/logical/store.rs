@@ -1,6 +1,6 @@
 //! The place of all backups: which there are, in what state, and the way in and out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eyrie_milvus::logical::levels::{self, BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
@@ -119,7 +119,7 @@ impl Store {
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        let names = folders.iter().filter_map(|name| BackupName::parse(name).ok());
+        let names: Vec<BackupName> = folders.iter().filter_map(|name| BackupName::parse(name).ok()).collect();
         let looked = futures::stream::iter(names).map(|name| self.look(name)).buffered(self.bucket.parallel());
         Ok(looked.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
@@ -204,10 +204,61 @@ impl Store {
         Ok(Backup { info, manifest: self.manifest(name).await? })
     }
 
+    /// The newest complete backup; none if there is none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn newest(&self) -> Result<Option<BackupName>> {
+        let listed = self.list().await?.into_iter().filter(|one| matches!(one.state, State::Whole | State::Partial(_)));
+        let newest = listed.max_by_key(|one| one.brief.as_ref().map(|brief| brief.backup_timestamp));
+        Ok(newest.map(|one| one.name))
+    }
+
+    /// The lengths of all logs of a backup by their keys: each where it lies, be that another backup's folder.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(super) async fn logs(&self, name: &BackupName, manifest: Option<&Manifest>) -> Result<BTreeMap<String, u64>> {
+        let own: Vec<_> = self.folder(name)?.list("binlogs/").try_collect().await?;
+        let mut logs: BTreeMap<String, u64> = own.into_iter().map(|entry| (entry.key, entry.stat.len)).collect();
+        let Some(manifest) = manifest else { return Ok(logs) };
+        for holder in manifest.holders() {
+            let mut listed = self.bucket.below(holder)?.list("binlogs/");
+            while let Some(entry) = listed.try_next().await? {
+                if manifest.holder(&entry.key) == Some(holder) {
+                    logs.insert(entry.key, entry.stat.len);
+                }
+            }
+        }
+        Ok(logs)
+    }
+
+    /// Refuses if other backups need what lies in this one's folder.
+    async fn needed(&self, name: &BackupName) -> Result<()> {
+        let listed = self.list().await?;
+        let others: Vec<BackupName> = listed.into_iter().map(|one| one.name).filter(|other| other != name).collect();
+        let manifests = futures::stream::iter(others).map(|other| async move { (self.manifest(&other).await, other) });
+        let manifests: Vec<_> = manifests.buffered(self.bucket.parallel()).collect().await;
+        let mut needing = Vec::new();
+        for (manifest, other) in manifests {
+            match manifest {
+                Ok(Some(manifest)) if manifest.holders().contains(name.as_str()) => needing.push(other.to_string()),
+                Ok(_) => {}
+                // One that can't be read may need it too.
+                Err(failure) => return Err(failure.during(&format!("whether {other} needs {name} is not known"))),
+            }
+        }
+        if needing.is_empty() {
+            return Ok(());
+        }
+        let what = format!("the backup {name} holds logs of {}; nothing was deleted", needing.join(", "));
+        Err(Failure::new(Kind::Exists, what, "delete those first, or keep it"))
+    }
+
     /// What deleting a backup would remove: in that order, what makes it a backup first.
     ///
     /// # Errors
-    /// It is not there, or being written.
+    /// It is not there, being written, or holds logs of another backup.
     pub async fn plan_delete(&self, name: &BackupName) -> Result<Vec<String>> {
         match self.look(name.clone()).await?.map(|listed| listed.state) {
             None => {
@@ -218,7 +269,7 @@ impl Store {
                 let what = format!("the backup {name} is being written by {writer}");
                 return Err(Failure::new(Kind::Exists, what, "wait until it is finished, or end that process"));
             }
-            Some(_) => {}
+            Some(_) => self.needed(name).await?,
         }
         let entries: Vec<_> = self.bucket.list(&name.folder()).try_collect().await?;
         let mut keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
@@ -247,8 +298,8 @@ impl Store {
             self.bucket.delete(key).await?;
             tell.done(1, 0);
         }
-        let deleted = futures::stream::iter(rest).map(|key| async move {
-            self.bucket.delete(key).await?;
+        let deleted = futures::stream::iter(rest.to_vec()).map(|key| async move {
+            self.bucket.delete(&key).await?;
             tell.done(1, 0);
             Ok::<_, Failure>(())
         });
@@ -291,8 +342,7 @@ impl Store {
         if self.exists(name).await? {
             return Err(taken(format!("there is a backup {name} in {} already", self.bucket)));
         }
-        let before = self.worker(name).await?;
-        if let Some(working) = before.as_ref().filter(|working| working.lives()) {
+        if let Some(working) = self.worker(name).await?.filter(Working::lives) {
             return Err(taken(format!("the backup {name} is being written by {}", working.writer)));
         }
         let now = TimeMs::now().0;
@@ -313,7 +363,7 @@ impl Store {
                 let _ = bucket.put(&key, beat.bytes()).await;
             }
         });
-        Ok(Claim { task, writer, resumed: before.is_some() })
+        Ok(Claim { task, writer })
     }
 }
 
@@ -321,8 +371,6 @@ impl Store {
 pub(super) struct Claim {
     task: tokio::task::JoinHandle<()>,
     writer: String,
-    /// Whether an earlier run left something.
-    pub(super) resumed: bool,
 }
 
 impl Drop for Claim {

@@ -41,8 +41,7 @@ pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -
         other => other?,
     };
     let folder = store.folder(name)?;
-    let entries: Vec<_> = folder.list("").try_collect().await?;
-    let there: BTreeMap<String, u64> = entries.into_iter().map(|entry| (entry.key, entry.stat.len)).collect();
+    let there = store.logs(name, backup.manifest.as_ref()).await?;
     let mut found = Verified { lengths_only: backup.manifest.is_none(), ..Verified::default() };
 
     // Every log that the meta names, by the meta's own lengths; whoever wrote it.
@@ -97,7 +96,10 @@ pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -
         let hashes = futures::stream::iter(&manifest.objects).map(|(key, object)| {
             let folder = &folder;
             async move {
-                let fault = content(folder, key, object).await?;
+                let fault = match &object.held_by {
+                    Some(holder) => content(&store.bucket().below(holder)?, key, object).await?,
+                    None => content(folder, key, object).await?,
+                };
                 tell.done(1, object.len);
                 Ok::<_, Failure>((object.sha256.is_some(), fault))
             }

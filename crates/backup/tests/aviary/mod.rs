@@ -33,6 +33,8 @@ struct State {
     blind: bool,
     /// Collections that can't be flushed.
     stuck: Vec<String>,
+    /// Collections whose flush never ends.
+    slow: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -127,6 +129,16 @@ impl Aviary {
         self.state.lock().unwrap().stuck.push(name.into());
     }
 
+    /// The flush of this collection never ends.
+    pub(crate) fn never_flushes(&self, name: &str) {
+        self.state.lock().unwrap().slow.push(name.into());
+    }
+
+    /// Flushes end again.
+    pub(crate) fn flushes_again(&self) {
+        self.state.lock().unwrap().slow.clear();
+    }
+
     /// One log of a segment gets a twin that Milvus does not count.
     pub(crate) async fn leave_an_uncounted_log(&self, name: &str) {
         let segment = self.state.lock().unwrap().collections[name].segments[0];
@@ -168,7 +180,8 @@ impl Aviary {
         }
         let mut rows = 0;
         for (folder, sign) in files.iter().zip([1, -1]).filter(|(folder, _)| !folder.is_empty()) {
-            let folder = if sign == 1 { format!("{folder}1/") } else { folder.clone() };
+            let folder = folder.strip_prefix("files/").unwrap_or_default();
+            let folder = if sign == 1 { format!("{folder}1/") } else { folder.to_owned() };
             let entries: Vec<_> = self.bucket.list(&folder).try_collect().await.map_err(|e| e.to_string())?;
             for entry in entries {
                 let bytes = self.bucket.read(&entry.key).await.map_err(|e| e.to_string())?;
@@ -278,9 +291,10 @@ impl MilvusService for Aviary {
         Ok(Response::new(pb::FlushResponse { status: Some(status), ..Default::default() }))
     }
 
-    async fn get_flush_state(&self, _: Request<pb::GetFlushStateRequest>) -> Answer<pb::GetFlushStateResponse> {
+    async fn get_flush_state(&self, request: Request<pb::GetFlushStateRequest>) -> Answer<pb::GetFlushStateResponse> {
         self.meet()?;
-        Ok(Response::new(pb::GetFlushStateResponse { status: Some(ok()), flushed: true }))
+        let flushed = !self.state.lock().unwrap().slow.contains(&request.get_ref().collection_name);
+        Ok(Response::new(pb::GetFlushStateResponse { status: Some(ok()), flushed }))
     }
 
     async fn get_persistent_segment_info(

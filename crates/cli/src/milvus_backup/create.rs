@@ -73,6 +73,10 @@ pub(super) struct Create {
     /// As --strategy meta_only (0.5)
     #[arg(long = "meta_only")]
     meta_only: bool,
+    /// Leave logs that the newest backup has where they are, and only name them: quick and small, but only this program
+    /// restores it, and the other backup can't be deleted before it
+    #[arg(long)]
+    incremental: bool,
     /// Say what would be in the backup, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -96,6 +100,7 @@ impl Create {
             },
             rbac: self.rbac,
             index_extra: self.backup_index_extra,
+            incremental: self.incremental,
         };
         if self.dry_run {
             return planned(context, &options).await;
@@ -165,7 +170,7 @@ fn finished(output: Output, created: &Created) {
         Output::Json => json(&json!({
             "event": "created", "name": created.name.as_str(), "id": info.id, "size": info.size,
             "collections": info.collection_backups.len(), "rows": rows, "objects_copied": objects,
-            "bytes_copied": bytes, "objects_kept": created.kept, "failed": created.failed,
+            "bytes_copied": bytes, "objects_kept": created.kept, "objects_held": created.held, "failed": created.failed,
         })),
         Output::Text => {
             let mut page = format!(
@@ -174,7 +179,13 @@ fn finished(output: Output, created: &Created) {
                 info.collection_backups.len(),
                 HumanBytes(u64::try_from(info.size).unwrap_or_default()),
             );
-            page += &if created.kept > 0 { format!(", {} were there already\n", created.kept) } else { "\n".into() };
+            if created.kept > 0 {
+                page += &format!(", {} were there already", created.kept);
+            }
+            if created.held > 0 {
+                page += &format!(", {} lie in an earlier backup", created.held);
+            }
+            page.push('\n');
             for failed in &created.failed {
                 page += &format!("WITHOUT {}.{}: {}\n", failed.database, failed.name, failed.why);
             }

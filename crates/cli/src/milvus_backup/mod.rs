@@ -4,6 +4,7 @@ mod config;
 mod create;
 mod list;
 mod restore;
+mod server;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -73,6 +74,8 @@ enum Command {
     Delete(Delete),
     /// Restore a backup
     Restore(restore::Restore),
+    /// Serve all of this over REST
+    Server(server::Server),
 }
 
 #[derive(clap::Args)]
@@ -147,6 +150,7 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
             Command::Verify(verify) => context.verify(&verify).await,
             Command::Delete(delete) => list::delete(&context, &delete).await,
             Command::Restore(restore) => restore.run(&context).await,
+            Command::Server(server) => server.run(&context).await,
             Command::Config(_) => Ok(DONE),
         }
     });

@@ -15,7 +15,6 @@ pub mod levels;
 pub mod manifest;
 pub mod meta;
 pub mod names;
-pub mod salvage;
 mod strict;
 
 pub use layout::{BackupName, Grouping};

@@ -25,6 +25,8 @@ pub(super) struct Done {
     pub(super) copied: (u64, u64),
     /// Objects that were there.
     pub(super) kept: u64,
+    /// Objects that lie in another backup.
+    pub(super) held: u64,
 }
 
 /// The state of a segment whose rows are in the bucket.
@@ -39,7 +41,7 @@ impl Run<'_> {
         let mut backup = self.describe(name).await?;
         if self.options.strategy == Strategy::MetaOnly {
             backup.partition_backups.iter_mut().for_each(|partition| partition.collection_id = backup.collection_id);
-            return Ok(Done { backup, objects: BTreeMap::new(), copied: (0, 0), kept: 0 });
+            return Ok(Done { backup, objects: BTreeMap::new(), copied: (0, 0), kept: 0, held: 0 });
         }
         if self.options.strategy == Strategy::Flush {
             self.tell.step(format!("{name}: flush"));
@@ -57,8 +59,8 @@ impl Run<'_> {
                 }
                 Err(failure) => return Err(failure),
                 Ok(copied) => {
-                    let Copied { objects, copied, kept } = copied;
-                    return Ok(Done { backup, objects, copied, kept });
+                    let Copied { objects, copied, kept, held } = copied;
+                    return Ok(Done { backup, objects, copied, kept, held });
                 }
             }
         }

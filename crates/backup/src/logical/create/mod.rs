@@ -30,6 +30,7 @@ use super::failure::{Failure, Kind, Result};
 use super::gc::Pause;
 use super::milvus::{Milvus, Version};
 use super::news::Tell;
+use super::store::Store;
 use crate::bucket::Bucket;
 use crate::chance;
 use crate::history::TimeMs;
@@ -59,6 +60,8 @@ pub struct Options {
     pub rbac: bool,
     /// Whether more is said of each index.
     pub index_extra: bool,
+    /// Whether logs that the newest backup has are left where they are. Only this program can restore such a backup.
+    pub incremental: bool,
 }
 
 /// What a run would do.
@@ -83,6 +86,8 @@ pub struct Created {
     pub copied: (u64, u64),
     /// Objects that an earlier run had copied.
     pub kept: u64,
+    /// Objects that lie in another backup.
+    pub held: u64,
 }
 
 /// What all collections of one run share.
@@ -94,11 +99,20 @@ struct Run<'r> {
     target: Bucket,
     /// Every object of the backup and its length, where an earlier run left some.
     earlier: BTreeMap<String, u64>,
+    /// The backup whose logs need no second copy, what it has, and which of that is still where it should be.
+    base: Option<Base>,
     settings: &'r Settings,
     options: &'r Options,
     /// Copies at once, over all collections.
     copies: Arc<Semaphore>,
     tell: &'r Tell,
+}
+
+/// A backup that this one builds on.
+struct Base {
+    name: BackupName,
+    manifest: Manifest,
+    there: BTreeMap<String, u64>,
 }
 
 /// Says what [`create`] would do.
@@ -127,10 +141,11 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
     let Doors { milvus, storage, store } = doors;
     let name = options.name.clone().unwrap_or_else(name_of_now);
     let (databases, wanted) = wanted(milvus, &options.filter).await?;
+    let base = if options.incremental { base(store, tell).await? } else { None };
     let claim = store.claim(&name).await?;
     let target = store.folder(&name)?;
-    let earlier = if claim.resumed { there(&target).await? } else { BTreeMap::new() };
-    if claim.resumed {
+    let earlier = there(&target).await?;
+    if !earlier.is_empty() {
         tell.say(format!("an earlier run left {} objects of {name}; what is right is not copied again", earlier.len()));
     }
     let run = Run {
@@ -138,6 +153,7 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
         source: storage.clone(),
         target,
         earlier,
+        base,
         settings,
         options,
         copies: Arc::new(Semaphore::new(settings.concurrency.copies)),
@@ -150,7 +166,7 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
     let (done, failed) = run.collections(&wanted).await;
     if let (true, Some((_, why))) = (done.is_empty(), failed.first()) {
         // Nothing is left behind that has no use; what an earlier run left, the next one may still need.
-        let fresh = !claim.resumed;
+        let fresh = run.earlier.is_empty();
         drop(claim);
         if fresh && let Ok(keys) = store.plan_delete(&name).await {
             // What can't be deleted now is listed as incomplete.
@@ -169,11 +185,23 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
     drop(claim);
     run.target.delete("eyrie/working.json").await?;
     let copied = done.iter().fold((0, 0), |sum, done| (sum.0 + done.copied.0, sum.1 + done.copied.1));
-    Ok(Created { name, info, failed, copied, kept: done.iter().map(|done| done.kept).sum() })
+    let (kept, held) = done.iter().fold((0, 0), |sum, done| (sum.0 + done.kept, sum.1 + done.held));
+    Ok(Created { name, info, failed, copied, kept, held })
+}
+
+/// The newest backup, if its logs are known one by one.
+async fn base(store: &Store, tell: &Tell) -> Result<Option<Base>> {
+    let Some(name) = store.newest().await? else { return Ok(None) };
+    let Some(manifest) = store.read(&name).await?.manifest else {
+        tell.warn(format!("{name} was written by another program and left no checksums; everything is copied anew"));
+        return Ok(None);
+    };
+    let there = store.logs(&name, Some(&manifest)).await?;
+    Ok(Some(Base { name, manifest, there }))
 }
 
 /// `backup_2026_11_22_14_30_00_123456789`, as milvus-backup names one.
-fn name_of_now() -> BackupName {
+pub(super) fn name_of_now() -> BackupName {
     let now = chrono::Utc::now();
     let text = format!("backup_{}_{}", now.format("%Y_%m_%d_%H_%M_%S"), now.timestamp_subsec_nanos());
     BackupName::parse(&text).expect("letters, digits and underscores")
@@ -213,7 +241,10 @@ async fn there(target: &Bucket) -> Result<BTreeMap<String, u64>> {
 impl Run<'_> {
     /// All collections, some at once; those that failed with their reason.
     async fn collections(&self, wanted: &[CollectionName]) -> (Vec<collection::Done>, Vec<(CollectionName, Failure)>) {
-        let all = futures::stream::iter(wanted).map(|name| async move { (name, self.collection(name).await) });
+        let all = futures::stream::iter(wanted.to_vec()).map(|name| async move {
+            let result = self.collection(&name).await;
+            (name, result)
+        });
         let all: Vec<_> = all.buffered(self.settings.concurrency.backup_collections).collect().await;
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for (name, result) in all {
@@ -221,7 +252,7 @@ impl Run<'_> {
                 Ok(one) => done.push(one),
                 Err(failure) => {
                     self.tell.warn(format!("{name} is NOT in the backup: {failure}"));
-                    failed.push((name.clone(), failure));
+                    failed.push((name, failure));
                 }
             }
         }
@@ -249,7 +280,11 @@ impl Run<'_> {
             id: format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]),
             state_code: STATE_SUCCESS,
             name: name.as_str().to_owned(),
-            backup_timestamp: done.iter().map(|collection| collection.backup_timestamp).max().unwrap_or_default(),
+            // Without a flush there is the clock alone.
+            backup_timestamp: match done.iter().map(|collection| collection.backup_timestamp).max() {
+                None | Some(0) => TimeMs::now().0 << 18,
+                Some(flushed) => flushed,
+            },
             size: done.iter().map(|collection| collection.size).sum(),
             collection_backups: done,
             milvus_version: self.milvus.version_text().to_owned(),
@@ -266,7 +301,8 @@ impl Run<'_> {
         failed: Vec<FailedCollection>,
         objects: BTreeMap<String, Object>,
     ) -> Result<()> {
-        let extra = there(&self.target).await?.into_keys().filter(|key| !objects.contains_key(key));
+        let own = |key: &String| objects.get(key).is_some_and(|object| object.held_by.is_none());
+        let extra = there(&self.target).await?.into_keys().filter(|key| !own(key));
         for key in extra {
             self.target.delete(&key).await?;
         }

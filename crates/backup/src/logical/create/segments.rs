@@ -28,6 +28,7 @@ pub(super) struct Copied {
     pub(super) objects: BTreeMap<String, Object>,
     pub(super) copied: (u64, u64),
     pub(super) kept: u64,
+    pub(super) held: u64,
 }
 
 impl Copied {
@@ -35,6 +36,7 @@ impl Copied {
         self.objects.extend(other.objects);
         self.copied = (self.copied.0 + other.copied.0, self.copied.1 + other.copied.1);
         self.kept += other.kept;
+        self.held += other.held;
     }
 }
 
@@ -43,6 +45,8 @@ struct Job {
     from: String,
     to: String,
     len: u64,
+    /// Whether it holds rows, and not deletes.
+    rows: bool,
 }
 
 impl Run<'_> {
@@ -56,7 +60,8 @@ impl Run<'_> {
         let partitions: BTreeSet<i64> =
             backup.partition_backups.iter().map(|partition| partition.partition_id).collect();
         let infos = infos.iter().filter(|info| info.partition_id < 0 || partitions.contains(&info.partition_id));
-        let listed = futures::stream::iter(infos).map(|info| self.segment(name, info));
+        let infos: Vec<PersistentSegmentInfo> = infos.copied().collect();
+        let listed = futures::stream::iter(infos).map(|info| async move { self.segment(name, &info).await });
         let listed: Vec<Option<(SegmentBackup, Vec<Job>)>> =
             listed.buffered(self.settings.concurrency.copies.min(64)).try_collect().await?;
         let listed: Vec<_> = listed.into_iter().flatten().collect();
@@ -64,10 +69,12 @@ impl Run<'_> {
             self.tell.more(jobs.len() as u64, u64::try_from(segment.size).unwrap_or_default());
         }
         let (segments, jobs): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        let copies = futures::stream::iter(jobs.into_iter().flatten()).map(|job| self.copy(job));
+        let mut known = Copied::default();
+        let jobs: Vec<Job> = jobs.into_iter().flat_map(|jobs| self.not_held(jobs, &mut known)).collect();
+        let copies = futures::stream::iter(jobs).map(|job| self.copy(job));
         let copied = copies
             .buffer_unordered(self.settings.concurrency.copies)
-            .try_fold(Copied::default(), |mut sum, one| async move {
+            .try_fold(known, |mut sum, one| async move {
                 sum.add(one);
                 Ok(sum)
             })
@@ -194,6 +201,30 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Of one segment's copies those that have to be made. Rows never change: if the base has all logs of them, they stay
+    /// there, as a whole, since Milvus imports a folder. Deletes come by and by, and are small: they are copied.
+    fn not_held(&self, jobs: Vec<Job>, known: &mut Copied) -> Vec<Job> {
+        let Some(base) = &self.base else { return jobs };
+        let (rows, deletes): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.rows);
+        let held = |job: &Job| {
+            let object = base.manifest.objects.get(&job.to)?;
+            let there = base.there.get(&job.to) == Some(&job.len) && object.len == job.len;
+            there.then(|| Object {
+                held_by: Some(object.held_by.clone().unwrap_or_else(|| base.name.to_string())),
+                ..object.clone()
+            })
+        };
+        let objects: Option<Vec<Object>> = rows.iter().map(held).collect();
+        let one_holder = |objects: &Vec<Object>| objects.windows(2).all(|pair| pair[0].held_by == pair[1].held_by);
+        let Some(objects) = objects.filter(one_holder) else { return rows.into_iter().chain(deletes).collect() };
+        for (job, object) in rows.into_iter().zip(objects) {
+            self.tell.done(1, object.len);
+            known.held += 1;
+            known.objects.insert(job.to, object);
+        }
+        deletes
+    }
+
     /// Copies one log, unless an earlier run did.
     async fn copy(&self, job: Job) -> Result<Copied> {
         let _turn = self.copies.acquire().await;
@@ -223,11 +254,13 @@ fn jobs(
         from: from.clone(),
         to: layout::insert_log(segment, Grouping::Groups, FieldId(*field), LogId(*log)),
         len: *len,
+        rows: true,
     });
     let deltas = deltas.iter().map(|((_, log), (from, len))| Job {
         from: from.clone(),
         to: layout::delta_log(segment, Grouping::Groups, LogId(*log)),
         len: *len,
+        rows: false,
     });
     inserts.chain(deltas).collect()
 }

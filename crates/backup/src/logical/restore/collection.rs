@@ -150,8 +150,11 @@ impl Run<'_> {
         let target = &item.target;
         self.tell.step(format!("{target}: import"));
         let before = if item.action == Action::Fill { self.count(target).await? } else { 0 };
-        let segments = futures::stream::iter(item.segments());
-        let imported = segments.map(|(partition, segment)| self.import(item, partition, segment));
+        let segments: Vec<_> =
+            item.segments().map(|(partition, segment)| (partition.to_owned(), segment.clone())).collect();
+        let segments = futures::stream::iter(segments);
+        let imported =
+            segments.map(|(partition, segment)| async move { self.import(item, &partition, &segment).await });
         let imported: Vec<u64> = imported.buffer_unordered(IMPORTS_WAITING).try_collect().await?;
         for (partition, segment) in item.l0_segments() {
             self.import_deletes(item, partition, segment).await?;

@@ -12,8 +12,8 @@ use eyrie_milvus::logical::meta::SegmentBackup;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use super::Run;
 use super::plan::Item;
+use super::{Origin, Run};
 use crate::bucket::CopyCheck;
 use crate::limits::{IMPORT_SILENCE_MAX, LOG_LEN_MAX, MILVUS_POLL};
 use crate::logical::failure::{Failure, Kind, Result};
@@ -43,7 +43,10 @@ impl Run<'_> {
         let deletes = !segment.deltalogs.is_empty();
         let staged = self.stage(item, segment).await?;
         let _turn = self.imports.acquire().await;
-        let paths = [self.path(item, &insert), if deletes { self.path(item, &delta) } else { String::new() }];
+        let first = layout::logs(segment, item.grouping).into_iter().next();
+        let holder = first.and_then(|(key, _)| self.holder(&key));
+        let deltas = if deletes { self.path(item, None, &delta) } else { String::new() };
+        let paths = [self.path(item, holder, &insert), deltas];
         let rows = self.run_import(item, partition, &paths, segment).await?;
         if !expected.contains(&rows) {
             let (least, most) = expected.into_inner();
@@ -70,7 +73,7 @@ impl Run<'_> {
             return Err(Failure::new(Kind::Unsupported, what, "restore into Milvus 2.4 or newer"));
         }
         let staged = self.stage(item, segment).await?;
-        let paths = [self.path(item, &layout::delta_folder(segment, item.grouping))];
+        let paths = [self.path(item, None, &layout::delta_folder(segment, item.grouping))];
         self.run_import(item, partition, &paths, segment).await?;
         self.unstage(staged).await
     }
@@ -168,10 +171,17 @@ impl Run<'_> {
         Ok(rows)
     }
 
-    /// How Milvus is told the path of a folder of the backup.
-    fn path(&self, item: &Item, folder: &str) -> String {
+    /// The backup that holds a log, if it is another one.
+    fn holder(&self, key: &str) -> Option<&str> {
+        let Origin::Backup(_, manifest) = self.origin;
+        manifest?.holder(key)
+    }
+
+    /// How Milvus is told the path of a folder of the backup, or of the one that holds it.
+    fn path(&self, item: &Item, holder: Option<&str>, folder: &str) -> String {
+        let Origin::Backup(name, _) = self.origin;
         match self.in_place {
-            true => self.settings.backup.for_milvus(&format!("{}/{folder}", self.name)),
+            true => self.settings.backup.for_milvus(&format!("{}/{folder}", holder.unwrap_or(name.as_str()))),
             false => self.settings.storage.for_milvus(&format!("{}/{folder}", self.temporary(item))),
         }
     }
@@ -189,7 +199,11 @@ impl Run<'_> {
         let copies = futures::stream::iter(layout::logs(segment, item.grouping)).map(|(key, _)| {
             let to = format!("{temporary}/{key}");
             async move {
-                self.storage.copy_from(&self.source, &key, &to, CopyCheck::Length).await?;
+                let source = match self.holder(&key) {
+                    Some(holder) => self.store.bucket().below(holder)?,
+                    None => self.source.clone(),
+                };
+                self.storage.copy_from(&source, &key, &to, CopyCheck::Length).await?;
                 Ok::<_, Failure>(to)
             }
         });

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use eyrie_api::milvus as pb;
 use eyrie_milvus::logical::meta::{DatabaseBackup, RbacMeta};
-use eyrie_milvus::logical::{BackupName, CollectionName, layout};
-use futures::{StreamExt, TryStreamExt};
+use eyrie_milvus::logical::{BackupName, CollectionName, Manifest, layout};
+use futures::StreamExt;
 use tokio::sync::Semaphore;
 
 pub use self::plan::{Action, Item, Options};
@@ -30,7 +30,7 @@ use super::failure::{Failure, Kind, Result};
 use super::http;
 use super::milvus::{Milvus, Version};
 use super::news::Tell;
-use super::store::Backup;
+use super::store::{Backup, Store};
 use crate::bucket::Bucket;
 use crate::chance;
 use crate::limits::MILVUS_CALL_LIMIT;
@@ -47,9 +47,11 @@ pub struct Restored {
 /// What all collections of one run share.
 struct Run<'r> {
     milvus: &'r Milvus,
-    name: &'r BackupName,
+    /// Where the logs come from.
+    origin: Origin<'r>,
     /// The backup's folder.
     source: Bucket,
+    store: &'r Store,
     /// Milvus's own storage.
     storage: Bucket,
     settings: &'r Settings,
@@ -62,6 +64,12 @@ struct Run<'r> {
     /// For imports by REST, or why there is no client.
     http: std::result::Result<reqwest::Client, String>,
     tell: &'r Tell,
+}
+
+/// Where the logs of a run come from.
+enum Origin<'r> {
+    /// A backup, and, where this program wrote it, which logs lie in another one.
+    Backup(&'r BackupName, Option<&'r Manifest>),
 }
 
 /// Says what [`restore`] would do: asks Milvus what is there, and changes nothing.
@@ -91,7 +99,7 @@ pub async fn restore(
     let source = store.folder(name)?;
     if !options.meta_only {
         tell.step("checking that every log of the backup is there");
-        complete(&source, &items).await?;
+        complete(&store.logs(name, backup.manifest.as_ref()).await?, &items)?;
     }
     if options.rbac {
         let meta = backup.info.rbac_meta.as_ref();
@@ -104,8 +112,9 @@ pub async fn restore(
     databases(milvus, &backup, &items).await?;
     let run = Run {
         milvus,
-        name,
+        origin: Origin::Backup(name, backup.manifest.as_ref()),
         source,
+        store,
         storage: storage.clone(),
         settings,
         options,
@@ -119,7 +128,11 @@ pub async fn restore(
         let bytes = u64::try_from(item.collection.size).unwrap_or_default();
         tell.more(item.segments().count() as u64, if options.meta_only { 0 } else { bytes });
     }
-    let all = futures::stream::iter(&items).map(|item| async { (item.target.clone(), run.collection(item).await) });
+    let (run, items) = (&run, &items);
+    let all = futures::stream::iter(0..items.len()).map(|n| async move {
+        let item: &Item = &items[n];
+        (item.target.clone(), run.collection(item).await)
+    });
     let all: Vec<_> = all.buffered(settings.concurrency.restore_collections).collect().await;
     let mut restored = Restored::default();
     for (target, result) in all {
@@ -179,9 +192,7 @@ async fn decided(milvus: &Milvus, mut items: Vec<Item>, options: &Options) -> Re
 }
 
 /// Whether every log that the meta names is there, with the length that it should have.
-async fn complete(source: &Bucket, items: &[Item]) -> Result<()> {
-    let entries: Vec<_> = source.list("binlogs/").try_collect().await?;
-    let there: BTreeMap<String, u64> = entries.into_iter().map(|entry| (entry.key, entry.stat.len)).collect();
+fn complete(there: &BTreeMap<String, u64>, items: &[Item]) -> Result<()> {
     let (mut wrong, mut first) = (0u64, None);
     for item in items {
         for segment in item.collection.segments() {
