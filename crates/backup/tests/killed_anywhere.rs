@@ -1,5 +1,7 @@
 //! A run that dies at any call of the archive's bucket is continued by the next one, and nothing half counts.
 
+#![allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
+
 mod kit;
 
 use eyrie_backup::bucket::Bucket;
@@ -56,4 +58,48 @@ async fn passing_faults_change_nothing() {
             eyrie_backup::objects::read_index(&archive, &kit::must_be_whole(&archive).await).await.unwrap().len();
         must_be_recoverable(&archive, revision, wanted).await;
     }
+}
+
+/// Whatever the archive's bucket answers to any call: the run ends well or says why, and the next one converges.
+#[tokio::test]
+async fn any_mishap_at_any_call_is_survived_or_told() {
+    let mut etcd = Etcd::start().await;
+    let segment = Segment::recorded();
+    let milvus = Bucket::memory();
+    segment.store(&milvus).await;
+    let revision = segment.write(&mut etcd).await;
+    let (clean, faults) = Faults::over(&Bucket::memory());
+    take(&backup(&etcd, Some(&milvus), &clean).await).await.unwrap();
+    let wanted = eyrie_backup::objects::read_index(&clean, &kit::must_be_whole(&clean).await).await.unwrap().len();
+    let calls = faults.calls();
+    let mishaps = [
+        Mishap::Busy,
+        Mishap::Reset,
+        Mishap::Truncated,
+        Mishap::LostAnswer,
+        Mishap::StaleList,
+        Mishap::Expired,
+        Mishap::Denied,
+        Mishap::Refused,
+        Mishap::Locked,
+        Mishap::Full,
+    ];
+    let step = if std::env::var_os("EYRIE_LONG").is_some() { 1 } else { 3 };
+    let cases = (1..=calls).step_by(step).flat_map(|call| mishaps.map(|mishap| (call, mishap)));
+    let (etcd, milvus) = (&etcd, &milvus);
+    futures::stream::iter(cases)
+        .for_each_concurrent(AT_ONCE, |(call, mishap)| async move {
+            let (archive, faults) = Faults::over(&Bucket::memory());
+            faults.at(call, mishap);
+            let first = take(&backup(etcd, Some(milvus), &archive).await).await;
+            if let Err(error) = first {
+                let words = error.to_string();
+                assert!(words.contains("Next:"), "{mishap:?} at call {call}: what is to be done? {words}");
+                faults.clear();
+                let second = take(&backup(etcd, Some(milvus), &archive).await).await;
+                assert!(second.is_ok(), "after {mishap:?} at call {call}: {}", second.unwrap_err());
+            }
+            must_be_recoverable(&archive, revision, wanted).await;
+        })
+        .await;
 }
