@@ -30,7 +30,7 @@ fn kept() -> Result<()> {
     let notices = dir.path().join("notices");
     let schedule = format!(
         "  full: '*/4 * * * * *'\n  reconcile: '*/5 * * * * *'\n  verify: '*/3 * * * * *'\n  verify-data: never\n  \
-         expire: '*/6 * * * * *'\n  sample-percent: 100\n  healthy-lag-secs: 5\n  notify:\n    - command: [sh, -c, \
+         expire: '*/6 * * * * *'\n  drill: '*/7 * * * * *'\n  sample-percent: 100\n  healthy-lag-secs: 5\n  notify:\n    - command: [sh, -c, \
          'cat >> {0} && echo >> {0}']\n",
         notices.display()
     );
@@ -43,13 +43,14 @@ fn kept() -> Result<()> {
     let revision = revision(&store)?;
     let archived = r#"eyrie_backup_revision{of="archived"}"#;
     agent.until("all is archived", |page| value(page, archived) >= Some(revision as f64))?;
-    for job in ["full", "reconcile", "verify", "expire"] {
+    for job in ["full", "reconcile", "verify", "expire", "drill"] {
         let ran = format!(r#"eyrie_backup_job_runs_total{{job="{job}",result="ok"}}"#);
         agent.until(job, |page| value(page, &ran) >= Some(1.0))?;
     }
     let page = agent.get("/metrics")?.1;
     ensure!(value(&page, "eyrie_backup_lag_seconds") < Some(5.0), "{page}");
     ensure!(value(&page, r#"eyrie_backup_job_runs_total{job="verify",result="failed"}"#) == Some(0.0), "{page}");
+    ensure!(value(&page, "eyrie_backup_drill_ok") == Some(1.0), "{page}");
     ensure!(agent.get("/healthz")?.0 == 200 && agent.get("/readyz")?.0 == 200);
 
     // a second one is sent away, and says by whom

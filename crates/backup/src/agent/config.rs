@@ -1,6 +1,7 @@
 //! The section `agent` of eyrie.yaml.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,19 @@ pub struct AgentSection {
     /// Retention.
     #[serde(deserialize_with = "expire")]
     pub expire: When,
+    /// A drill: the newest moment is restored into scratch space, and a store is started on it. Off by default: it needs room,
+    /// and for a sealed archive the private key.
+    #[serde(deserialize_with = "drill")]
+    pub drill: When,
+    /// The private key for drills: `!file /path` or `!env NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_identity: Option<SecretSource>,
+    /// What is run beside the restored store, for `sh -c`; docs/backup.md tells its environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_command: Option<String>,
+    /// Folder for drills: room for the metadata three times; absent: the folder of scratch files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_scratch: Option<PathBuf>,
     /// The share of objects that `verify` reads, of a hundred.
     pub sample_percent: u8,
     /// The agent counts as ill when the archive is further behind than this.
@@ -64,6 +78,10 @@ impl Default for AgentSection {
             verify: when("40 2 * * *"),
             verify_data: when("40 3 * * 0"),
             expire: when("50 * * * *"),
+            drill: when("never"),
+            drill_identity: None,
+            drill_command: None,
+            drill_scratch: None,
             sample_percent: 5,
             healthy_lag_secs: 120,
             notify: Vec::new(),
@@ -103,4 +121,11 @@ macro_rules! schedules {
     };
 }
 
-schedules!(full = "full", reconcile = "reconcile", verify = "verify", verify_data = "verify-data", expire = "expire");
+schedules!(
+    drill = "drill",
+    full = "full",
+    reconcile = "reconcile",
+    verify = "verify",
+    verify_data = "verify-data",
+    expire = "expire"
+);

@@ -5,17 +5,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eyrie_archive::Kind;
+use eyrie_archive::record::Drilled;
 use serde::{Deserialize, Serialize};
 
 use super::config::AgentSection;
 use super::schedule::When;
 use super::status::Status;
+use crate::bucket::Bucket;
 use crate::catalog;
 use crate::config::Config;
+use crate::drill::{self, DrillReport, DrillRequest};
 use crate::expire::Outcome;
 use crate::history::TimeMs;
 use crate::limits::{JOB_RETRY_FIRST, JOB_RETRY_MAX};
 use crate::objects;
+use crate::seal::Identities;
 use crate::tail::orders::Desk;
 use crate::take::Backup;
 use crate::verify::{self, Options, Report, Thoroughness};
@@ -33,11 +37,13 @@ pub enum Job {
     VerifyData,
     /// Retention.
     Expire,
+    /// A restore is tried.
+    Drill,
 }
 
 impl Job {
     /// All jobs, in the order in which they run when several are due.
-    pub const ALL: [Self; 5] = [Self::Full, Self::Reconcile, Self::Verify, Self::VerifyData, Self::Expire];
+    pub const ALL: [Self; 6] = [Self::Full, Self::Reconcile, Self::Verify, Self::VerifyData, Self::Expire, Self::Drill];
 
     /// As configuration, metrics and state call it.
     pub fn word(self) -> &'static str {
@@ -47,6 +53,7 @@ impl Job {
             Self::Verify => "verify",
             Self::VerifyData => "verify-data",
             Self::Expire => "expire",
+            Self::Drill => "drill",
         }
     }
 
@@ -57,6 +64,7 @@ impl Job {
             Self::Verify => &section.verify,
             Self::VerifyData => &section.verify_data,
             Self::Expire => &section.expire,
+            Self::Drill => &section.drill,
         }
     }
 }
@@ -144,6 +152,7 @@ pub(super) enum Told {
     Nothing,
     Verified(Box<Report>),
     Expired(Box<Outcome>),
+    Drilled(Box<Drilled>),
 }
 
 /// Runs a job beside a running tail.
@@ -159,6 +168,7 @@ pub(super) async fn run(job: Job, backup: &Backup, desk: &Desk, status: &Status)
         Job::Verify => verify(backup, desk, Thoroughness::Sample { percent, seed }).await,
         Job::VerifyData => verify(backup, desk, Thoroughness::Data).await,
         Job::Expire => expire(backup, desk).await,
+        Job::Drill => drill(backup, desk).await,
     }
 }
 
@@ -207,8 +217,40 @@ async fn expire(backup: &Backup, desk: &Desk) -> Result<Told, String> {
     }
 }
 
+/// Restores into scratch space and has it recorded. On a thread of its own: it computes for long, and the tail must go on.
+async fn drill(backup: &Backup, desk: &Desk) -> Result<Told, String> {
+    let section = &backup.config.agent;
+    let identities = Identities::load(section.drill_identity.as_ref()).map_err(|error| error.to_string())?;
+    let program = std::env::current_exe().map_err(|error| format!("this program can't be found: {error}"))?;
+    let scratch = section.drill_scratch.clone().or_else(|| backup.config.source.spool.clone());
+    let request = DrillRequest {
+        command: section.drill_command.clone(),
+        pin: backup.config.pin(&backup.archive).read().ok().flatten(),
+        ..DrillRequest::new(program, scratch.unwrap_or_else(std::env::temp_dir))
+    };
+    let (config, (told, ended)) = (backup.config.archive.clone(), tokio::sync::oneshot::channel());
+    std::thread::Builder::new()
+        .name("drill".into())
+        .spawn(move || {
+            // a bucket of its own: connections belong to the runtime that made them
+            let run = || -> Result<DrillReport, String> {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| error.to_string())?;
+                let archive = Bucket::open(&config).map_err(|error| error.to_string())?;
+                let held = runtime.block_on(drill::drill(&archive, &identities, &request, &()));
+                held.map_err(|error| error.to_string())
+            };
+            let _ = told.send(run());
+        })
+        .map_err(|error| format!("no thread for the drill: {error}"))?;
+    let report = ended.await.map_err(|_| "the drill ended early".to_owned())??;
+    let Some(drilled) = report.record() else { return Err(report.wrong.join("; ")) };
+    desk.record(vec![Kind::Drilled(drilled.clone())]).await?;
+    Ok(Told::Drilled(Box::new(drilled)))
+}
+
 /// The diary's place.
-pub(super) fn diary_path(config: &Config, archive: &crate::bucket::Bucket) -> PathBuf {
+pub(super) fn diary_path(config: &Config, archive: &Bucket) -> PathBuf {
     let state = crate::pin::state_folder(config.state.as_deref());
     let hash = eyrie_archive::Sha256::of(archive.to_string().as_bytes()).to_string();
     state.join("agent").join(format!("{}.json", &hash[..16]))
@@ -246,6 +288,7 @@ mod tests {
             verify: when(),
             verify_data: when(),
             expire: when(),
+            drill: when(),
             ..AgentSection::default()
         }
     }

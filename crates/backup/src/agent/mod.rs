@@ -1,7 +1,7 @@
 //! The agent: a tail that is never given up, with jobs beside it by schedule.
 //!
 //! ```text
-//! tail (the archive's one writer) ◀── desk ── jobs: full, reconcile, verify, expire    (one at a time, by cron)
+//! tail (the archive's one writer) ◀── desk ── jobs: full, reconcile, verify, expire, drill    (one at a time, by cron)
 //!      └── news ─▶ status ─▶ /metrics, /healthz, /status        └── notices ─▶ webhook, command
 //! ```
 //! A tail that breaks is begun again after a pause, for as long as it takes; only what a person must settle ends the agent:
@@ -224,6 +224,20 @@ impl Agent {
                     );
                     self.tell.warn(words.clone());
                     self.herald.tell("archive-damaged", Severity::Critical, words);
+                }
+            }
+            Told::Drilled(drilled) => {
+                self.herald.status.drilled(drilled);
+                let (rpo, rto) = (drilled.rpo_ms as f64 / 1000.0, drilled.rto_ms as f64 / 1000.0);
+                if drilled.ok {
+                    let words =
+                        format!("a restore of revision {} was tried: RPO {rpo:.1} s, RTO {rto:.1} s", drilled.revision);
+                    self.tell.say(words);
+                } else {
+                    let words =
+                        format!("a restore of revision {} was tried and failed: {}", drilled.revision, drilled.detail);
+                    self.tell.warn(words.clone());
+                    self.herald.tell("drill-failed", Severity::Critical, words);
                 }
             }
             Told::Expired(outcome) => {
