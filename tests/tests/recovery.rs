@@ -184,7 +184,10 @@ fn killed() -> Result<()> {
         let mut restore = restore.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         std::thread::sleep(Duration::from_millis(pause));
         if let Some(status) = restore.try_wait()? {
-            ensure!(status.success(), "after {deaths} deaths it does not go on: {status}");
+            if !status.success() {
+                let why = archive.restore(&args).err();
+                bail!("after {deaths} deaths it does not go on: {status}: {why:?}");
+            }
             break;
         }
         restore.kill()?;
@@ -196,6 +199,9 @@ fn killed() -> Result<()> {
         ensure!(pause < 60_000, "a restore of 30 keys takes a minute");
     }
     ensure!(deaths >= 3, "only {deaths} deaths: nothing was tried");
+    let left =
+        std::fs::read_dir(dir.path())?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "db"));
+    ensure!(left.is_none(), "a killed restore left a file with all keys: {left:?}");
     let done = Program::under_test()?;
     let mut stores = Vec::new();
     for (name, port) in ["a", "b", "c"].into_iter().zip(ports) {

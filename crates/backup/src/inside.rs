@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use eyrie_archive::names::Wrap;
@@ -128,6 +129,8 @@ pub async fn full(
     let mut plain = open(bytes, Wrap::of(&taken.stored.path), keys, taken.plain.len).await?;
     let path = scratch.join(format!("eyrie-inside-{}-{}.db", std::process::id(), chance::word(4)));
     let mut file = create_private(&path).map_err(failed)?;
+    // it holds every secret of the cluster: without a name from the start, a death leaves nothing of it behind
+    std::fs::remove_file(&path).map_err(failed)?;
     let outcome: Result<SnapshotFile, InsideError> = async {
         let (mut hash, mut len) = (Sha256::new(), 0u64);
         while let Some(piece) = plain.try_next().await? {
@@ -139,11 +142,10 @@ pub async fn full(
         if len != taken.plain.len || <[u8; 32]>::from(hash.finalize()) != taken.plain.sha256.0 {
             return Err(damaged("its content is another"));
         }
-        SnapshotFile::open_for_restore(&path, false)
+        SnapshotFile::open_for_restore(&nameless(&file), false)
             .map_err(|fault| InsideError::Snapshot { name: name.clone(), fault })
     }
     .await;
-    let _ = std::fs::remove_file(&path);
     outcome
 }
 
@@ -221,6 +223,11 @@ fn is_wanted(stop: &Stop, revised: &Revised) -> bool {
         Stop::Revision(last) => revised.revision.0 <= last.0,
         Stop::Time { at_ms, .. } => UnixMillis(i64::try_from(revised.heard_at.0).unwrap_or(i64::MAX)) <= *at_ms,
     }
+}
+
+/// A path to an open file that has no name any more.
+pub(crate) fn nameless(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn create_private(path: &Path) -> std::io::Result<File> {

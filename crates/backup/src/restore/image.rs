@@ -18,6 +18,7 @@ use eyrie_state::{AlarmKind, Bucket, LogIndex, Position, TableFault, Term};
 
 use super::RestoreError;
 use super::keys::{Digest, LiveKeys};
+use crate::inside;
 use crate::limits::LEASE_TTL_UNKNOWN_SECS;
 
 /// All tables of a full but its history.
@@ -108,18 +109,26 @@ pub(super) fn write(
 ) -> Result<SnapshotFile, RestoreError> {
     let local = |verb, cause| RestoreError::Local { verb, path: scratch.display().to_string(), cause };
     let file = atomic::create(scratch).map_err(|cause| local("make", cause))?;
-    let made = lay(keys, small, file, scratch, finish.is_some()).and_then(|()| proven(expected, scratch));
-    let named = made.and_then(|file| match finish {
-        Some(path) => atomic::rename(scratch, path).map(|()| file).map_err(|cause| local("name", cause)),
-        None => Ok(file),
+    let place = match finish {
+        Some(_) => scratch.to_path_buf(),
+        None => {
+            // without a name from the start, a death leaves nothing of it behind
+            std::fs::remove_file(scratch).map_err(|cause| local("remove", cause))?;
+            inside::nameless(&file)
+        }
+    };
+    let made = lay(keys, small, &file, scratch, finish.is_some()).and_then(|()| proven(expected, &place));
+    let named = made.and_then(|proven| match finish {
+        Some(path) => atomic::rename(scratch, path).map(|()| proven).map_err(|cause| local("name", cause)),
+        None => Ok(proven),
     });
-    if named.is_err() || finish.is_none() {
+    if named.is_err() && finish.is_some() {
         let _ = std::fs::remove_file(scratch);
     }
     named
 }
 
-fn lay(keys: &LiveKeys, small: &SmallTables, file: File, path: &Path, stays: bool) -> Result<(), RestoreError> {
+fn lay(keys: &LiveKeys, small: &SmallTables, file: &File, path: &Path, stays: bool) -> Result<(), RestoreError> {
     let image = Image { keys, small };
     let failed = |fault: String| RestoreError::Local {
         verb: "write",
@@ -127,7 +136,7 @@ fn lay(keys: &LiveKeys, small: &SmallTables, file: File, path: &Path, stays: boo
         cause: std::io::Error::other(fault),
     };
     let export = Export::plan(image).map_err(|fault| failed(fault.to_string()))?;
-    let file = export.write_to(file).map_err(|fault| failed(fault.to_string()))?;
+    export.write_to(file).map_err(|fault| failed(fault.to_string()))?;
     if stays { file.sync_all().map_err(|fault| failed(fault.to_string())) } else { Ok(()) }
 }
 

@@ -166,8 +166,9 @@ impl ClusterTo {
         };
         for entry in entries {
             let name = entry.map_err(|cause| local("read", folder, cause))?.file_name();
-            let ours =
-                name == ".eyrie-restore.json" || name == "lost+found" || self.write.iter().any(|one| *one.name == name);
+            // the note, also while it was being written
+            let note = name.as_encoded_bytes().starts_with(b".eyrie-restore.");
+            let ours = note || name == "lost+found" || self.write.iter().any(|one| *one.name == name);
             if !ours {
                 return Err(RestoreError::Refused(format!(
                     "{} is not empty (found {}). Nothing was changed. Next: choose another --data-dir",
