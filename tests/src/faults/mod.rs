@@ -3,15 +3,15 @@
 //! ```text
 //! found a cluster ─▶ load ─▶ hurt it (one row of the table) ─▶ heal ─▶ load ─▶ all members take part ─▶ check the history
 //! ```
-//! A run fails on any broken promise, on a member that does not come back, and when fewer calls were answered than
-//! [`CALLS_PER_SECOND_MIN`]: a cluster that stands still breaks no promise, and proves nothing.
+//! A run fails on any broken promise and on a member that does not come back; it does not count when fewer calls were answered
+//! than [`CALLS_PER_SECOND_MIN`]: a cluster that stands still breaks no promise, and proves nothing.
 
 mod kinds;
 mod world;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 pub use kinds::{KINDS, Kind};
 pub use world::{Member, World};
@@ -19,7 +19,7 @@ pub use world::{Member, World};
 use crate::binaries::Program;
 use crate::history::{Checked, History};
 
-/// Answered calls per second over the whole run, fault and all, or the run proves too little.
+/// Answered calls per second over the whole run, fault and all: with fewer, a run proves too little and is made again.
 pub const CALLS_PER_SECOND_MIN: f64 = 500.0;
 /// Load before the fault, and after it.
 const BEFORE_AND_AFTER: Duration = Duration::from_millis(500);
@@ -70,9 +70,6 @@ fn judge(world: World) -> Result<(History, Result<Ran>)> {
     let (history, rate) = recorder.finish(endpoints)?;
     // The cluster is needed no more, and checking takes a core.
     drop((members, net));
-    let judged = history.check().and_then(|checked| {
-        ensure!(rate >= CALLS_PER_SECOND_MIN, "only {rate:.0} calls were answered in a second: {checked:?}");
-        Ok(Ran { checked, rate })
-    });
+    let judged = history.check().map(|checked| Ran { checked, rate });
     Ok((history, judged))
 }
