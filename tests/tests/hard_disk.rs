@@ -141,31 +141,13 @@ fn foreign_dirs() -> Result<()> {
 /// What a later release will have written is left alone by this one, and its message says so.
 fn newer_dirs() -> Result<()> {
     let whole = filled()?;
-    let later_identity = |bytes: Vec<u8>| {
-        let text = String::from_utf8(bytes).context("the identity is text")?;
-        let later = text.replacen("eyrie-data-dir 1 ", "eyrie-data-dir 2 ", 1);
-        ensure!(later != text, "the identity begins in another way: {text}");
-        Ok(later.into_bytes())
-    };
-    let later_segment = |mut bytes: Vec<u8>| {
-        let version = bytes.get_mut(8..12).context("a segment without a header")?;
-        ensure!(version == 1u32.to_le_bytes(), "the version of a segment stands elsewhere: {version:?}");
-        version.copy_from_slice(&2u32.to_le_bytes());
-        Ok(bytes)
-    };
-    // The first one: the next one may be prepared already, and is empty.
-    let segments =
-        parts(&whole.data)?.into_iter().filter(|part| part.starts_with("wal") && part.components().count() == 2);
-    let segment = segments.min().context("no log")?;
-    let changes: [(&Path, &dyn Fn(Vec<u8>) -> Result<Vec<u8>>); 2] =
-        [(Path::new("eyrie"), &later_identity), (&segment, &later_segment)];
-    for (part, later) in changes {
-        let copy = whole.copy()?;
-        let file = copy.setup.data.join(part);
-        std::fs::write(&file, later(std::fs::read(&file)?)?)?;
-        let log = refuses(&Program::under_test()?, &copy.setup.data, copy.dir.path())?;
-        ensure!(log.contains("newer eyrie"), "{}: the message does not say why:\n{log}", part.display());
-    }
+    let identity = whole.data.join("eyrie");
+    let text = std::fs::read_to_string(&identity)?;
+    let later = text.replacen("eyrie-data-dir 1 ", "eyrie-data-dir 2 ", 1);
+    ensure!(later != text, "the identity begins in another way: {text}");
+    std::fs::write(&identity, later)?;
+    let log = refuses(&Program::under_test()?, &whole.data, whole.dir.path())?;
+    ensure!(log.contains("newer eyrie"), "the message does not say why:\n{log}");
     Ok(())
 }
 
@@ -212,7 +194,7 @@ fn flipped_bits() -> Result<()> {
 
 /// A stopped member's data dir and what it held.
 struct Whole {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     data: PathBuf,
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
     revision: i64,
@@ -239,7 +221,7 @@ fn filled() -> Result<Whole> {
         anyhow::Ok((wire.all().await?, wire.revision().await?))
     })?;
     store.kill9()?;
-    Ok(Whole { _dir: dir, data: setup.data, keys, revision })
+    Ok(Whole { dir, data: setup.data, keys, revision })
 }
 
 impl Whole {

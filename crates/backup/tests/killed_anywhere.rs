@@ -99,6 +99,8 @@ async fn any_mishap_at_any_call_is_survived_or_told() {
                 let second = take(&backup(etcd, Some(milvus), &archive).await).await;
                 assert!(second.is_ok(), "after {mishap:?} at call {call}: {}", second.unwrap_err());
             }
+            // A run may make fewer calls than the clean one; what checks it must not meet the mishap.
+            faults.clear();
             must_be_recoverable(&archive, revision, wanted).await;
         })
         .await;

@@ -121,6 +121,10 @@ async fn begin_create(app: Arc<App>, request: wire::Create) -> Result<Value> {
         data["failed"] = json!(failed);
         Ok(data)
     };
+    if app.tasks.running(TaskKind::Create, name.as_str()).await.is_some() {
+        let next = "wait for it (GET /api/v1/get_backup), or cancel it (DELETE /api/v1/cancel)";
+        return Err(Failure::new(Kind::Exists, format!("backup {} is being made already", name.as_str()), next));
+    }
     let task = app.tasks.begin(TaskKind::Create, name.as_str(), run).await?;
     app.tasks.answer(&task, wait).await
 }
