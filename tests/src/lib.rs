@@ -23,6 +23,7 @@
 //! ```
 
 pub mod auth;
+pub mod backup;
 pub mod binaries;
 pub mod certificates;
 pub mod cluster;

@@ -201,7 +201,7 @@ struct Whole {
 }
 
 struct Copy {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     setup: Setup,
 }
 
@@ -230,7 +230,7 @@ impl Whole {
         let setup = Setup::new(&Program::under_test()?, dir.path())?;
         let copied = Command::new("cp").arg("-a").arg(&self.data).arg(&setup.data).status()?;
         ensure!(copied.success(), "cp -a");
-        Ok(Copy { dir, setup })
+        Ok(Copy { _dir: dir, setup })
     }
 }
 

@@ -1,12 +1,12 @@
 //! The way back, with real parts: upstream etcd, Eyrie and Milvus are lost, and `eyrie backup restore` brings them back as
 //! they were at a chosen moment.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use eyrie_tests::backup::{Backup, Tail};
 use eyrie_tests::binaries::Program;
 use eyrie_tests::milvus::{Milvus, Storage};
 use eyrie_tests::moto::Moto;
@@ -36,7 +36,7 @@ fn any_revision_of_eyrie_comes_back() -> Verdict {
 fn revisions(source: &Program) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let store = Setup::new(source, dir.path())?.start()?;
-    let archive = Archive::new(dir.path(), &Place::Host)?;
+    let archive = Archive::new(dir.path(), &Place::Host);
     store.etcdctl_ok(&["put", "first", "1"])?;
     let mut tail = archive.tail(&[&format!("--etcd=http://{}", store.endpoint())])?;
     tail.wait("full_taken", |_| true)?;
@@ -112,7 +112,7 @@ fn three() -> Result<()> {
     for n in 0..20 {
         store.etcdctl_ok(&["put", &format!("key-{n}"), "value"])?;
     }
-    let archive = Archive::new(dir.path(), &Place::Host)?;
+    let archive = Archive::new(dir.path(), &Place::Host);
     archive.run("take", &[&format!("--etcd=http://{}", store.endpoint())])?;
     let keys = keys_of(&store, 0)?;
     drop(store);
@@ -168,7 +168,7 @@ fn killed() -> Result<()> {
     for n in 0..30 {
         store.etcdctl_ok(&["put", &format!("key-{n}"), &big])?;
     }
-    let archive = Archive::new(dir.path(), &Place::Host)?;
+    let archive = Archive::new(dir.path(), &Place::Host);
     archive.run("take", &[&format!("--etcd=http://{}", store.endpoint())])?;
     let keys = keys_of(&store, 0)?;
     store.stop()?;
@@ -225,7 +225,7 @@ fn refusals() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let store = Setup::new(&Program::upstream()?, dir.path())?.start()?;
     store.etcdctl_ok(&["put", "a", "1"])?;
-    let archive = Archive::new(dir.path(), &Place::Host)?;
+    let archive = Archive::new(dir.path(), &Place::Host);
     archive.run("take", &[&format!("--etcd=http://{}", store.endpoint())])?;
     let newest = revision(&store)?;
     let full = dir.path().join("full");
@@ -270,7 +270,7 @@ fn drill() -> Result<()> {
     for n in 0..50 {
         store.etcdctl_ok(&["put", &format!("key-{n}"), "value"])?;
     }
-    let archive = Archive::new(dir.path(), &Place::Host)?;
+    let archive = Archive::new(dir.path(), &Place::Host);
     archive.run("take", &[&format!("--etcd=http://{}", store.endpoint())])?;
     let scratch = dir.path().join("scratch");
     std::fs::create_dir(&scratch)?;
@@ -345,7 +345,7 @@ fn disaster(source: &Program, on_s3: bool, in_ci: &[usize]) -> Result<()> {
     let mut setup = Setup::new(source, dir.path())?;
     setup.place = place.clone();
     let store = setup.start()?;
-    let mut archive = Archive::new(dir.path(), &place)?;
+    let mut archive = Archive::new(dir.path(), &place);
     let home = dir.path().join("milvus");
     let s3 = if on_s3 { Some([S3_PORT, S3_PORT + 1].map(|port| Moto::start(dir.path(), &place, port))) } else { None };
     let s3 = s3.map(|[a, b]| Ok::<_, anyhow::Error>((a?, b?))).transpose()?;
@@ -353,7 +353,7 @@ fn disaster(source: &Program, on_s3: bool, in_ci: &[usize]) -> Result<()> {
     if let Some((milvus_s3, archive_s3)) = &s3 {
         archive_s3.bucket("archive")?;
         archive.address = "s3://archive/of/milvus".into();
-        archive.environment = archive_s3.environment();
+        archive.eyrie.environment(archive_s3.environment());
         storage = Storage::At(milvus_s3.port);
         objects = "s3://milvus".into();
         archive.milvus_settings(dir.path(), milvus_s3)?;
@@ -496,17 +496,15 @@ fn utc(ms: u64) -> String {
 /// An archive in a folder or a bucket, and `eyrie backup` on it.
 struct Archive {
     address: String,
-    place: Place,
-    /// For the S3 server that the archive is on.
-    environment: Vec<(String, String)>,
+    eyrie: Backup,
     /// For the S3 server that Milvus is on.
     settings: Option<PathBuf>,
 }
 
 impl Archive {
-    fn new(dir: &Path, place: &Place) -> Result<Archive> {
+    fn new(dir: &Path, place: &Place) -> Archive {
         let address = format!("file://{}", dir.join("archive").display());
-        Ok(Archive { address, place: place.clone(), environment: Vec::new(), settings: None })
+        Archive { address, eyrie: Backup::new(dir, place), settings: None }
     }
 
     /// Writes the settings of Milvus's S3 server, which is another one than the archive's.
@@ -536,21 +534,20 @@ impl Archive {
         Ok(vec![format!("--config={}", file.display())])
     }
 
+    fn arguments<'a>(&'a self, what: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+        [&[what, "--archive", &self.address], args].concat()
+    }
+
     fn command(&self, what: &str, args: &[&str]) -> Result<Command> {
-        let mut command = self.place.command(&Program::under_test()?.serve[0]);
-        command.args(["backup", what, "--archive", &self.address]).args(args).stdin(Stdio::null());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Ok(command)
+        self.eyrie.command(&self.arguments(what, args))
     }
 
     fn output(&self, what: &str, args: &[&str]) -> Result<Output> {
-        Ok(self.command(what, args)?.output()?)
+        self.eyrie.output(&self.arguments(what, args))
     }
 
     fn run(&self, what: &str, args: &[&str]) -> Result<String> {
-        let out = self.output(what, args)?;
-        ensure!(out.status.success(), "{what} {args:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
-        Ok(String::from_utf8(out.stdout)?)
+        self.eyrie.run(&self.arguments(what, args))
     }
 
     fn restore(&self, args: &[&str]) -> Result<String> {
@@ -558,61 +555,7 @@ impl Archive {
     }
 
     fn tail(&self, args: &[&str]) -> Result<Tail> {
-        let mut child = self.command("tail", args)?.args(["--output", "json"]).stdout(Stdio::piped()).spawn()?;
-        let said = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Tail { child, said, recoverable: Value::Null })
-    }
-}
-
-/// A running `backup tail` and what it says.
-struct Tail {
-    child: Child,
-    said: BufReader<ChildStdout>,
-    /// The newest news of that kind: what was said before is not said again.
-    recoverable: Value,
-}
-
-impl Tail {
-    /// Waits for news of this kind.
-    fn wait(&mut self, event: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-        if event == "recoverable" && wanted(&self.recoverable) {
-            return Ok(());
-        }
-        let since = Instant::now();
-        let mut line = String::new();
-        while since.elapsed() < PATIENCE {
-            line.clear();
-            if self.said.read_line(&mut line)? == 0 {
-                bail!("the tail ended before it said {event}");
-            }
-            let news: Value = serde_json::from_str(&line)?;
-            if news["event"] == "recoverable" {
-                self.recoverable = news.clone();
-            }
-            if news["event"] == event && wanted(&news) {
-                return Ok(());
-            }
-        }
-        bail!("the tail did not say {event}")
-    }
-
-    fn stop(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).context("pid")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.child.wait()?;
-        ensure!(status.success(), "the tail ended with {status}");
-        Ok(())
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        self.kill();
+        self.eyrie.tail(&self.arguments("tail", args))
     }
 }
 

@@ -204,7 +204,7 @@ impl Lost {
             .replace("milvus.db", &there("milvus.db"))
             .replace("s3://milvus-new", &there("milvus-new"));
         let mut shell = Command::new("sh");
-        shell.args(["-c", &command]).stdin(Stdio::null());
+        shell.args(["-c", &command]).stdin(Stdio::null()).env("XDG_STATE_HOME", self.path("state"));
         Ok(shell)
     }
 }

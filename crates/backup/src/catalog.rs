@@ -36,7 +36,7 @@ pub enum ArchiveError {
         /// What is wrong.
         cause: Box<Unreadable>,
         /// What to type.
-        next: &'static str,
+        next: String,
     },
     /// A record would contradict the archive.
     #[error(transparent)]
@@ -139,16 +139,20 @@ pub async fn read(bucket: &Bucket, pin: Option<Link>) -> Result<Reading, Archive
 
 fn unreadable(bucket: &Bucket, cause: Unreadable) -> ArchiveError {
     let next = match &cause {
-        Unreadable::Empty => "check the address; a new archive is made by `eyrie backup take`",
-        Unreadable::Vanished { .. } => {
-            "check the address; if the archive was really deleted, remove the pin file (docs/backup.md) to begin anew"
-        }
-        Unreadable::Newer { .. } => "use the newer version",
+        Unreadable::Empty => "check the address; a new archive is made by `eyrie backup take`".to_owned(),
+        Unreadable::Vanished { .. } => format!(
+            "check the address; if the archive was really deleted, remove {} from the folder `pins` in `state` (by default \
+             ~/.local/state/eyrie) to begin anew",
+            PinFile::name(bucket)
+        ),
+        Unreadable::Newer { .. } => "use the newer version".to_owned(),
         Unreadable::NoBeginning { .. } => {
-            "restore the catalogue's files from a copy of the bucket, or begin a new archive"
+            "restore the catalogue's files from a copy of the bucket, or begin a new archive".to_owned()
         }
         Unreadable::Damaged(_) => {
-            "look at it with `eyrie backup verify`; to go on behind the damage: --accept-damage; what is whole stays usable"
+            "look at it with `eyrie backup verify`; to go on behind the damage: --accept-damage; \
+                                   what is whole stays usable"
+                .to_owned()
         }
     };
     ArchiveError::Unreadable { place: bucket.to_string(), cause: Box::new(cause), next }

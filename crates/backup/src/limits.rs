@@ -208,6 +208,10 @@ pub const LOG_LEN_MAX: u64 = 1 << 30;
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
 /// Tasks that the REST interface remembers; the oldest that are done are forgotten.
 pub const TASKS_KEPT: usize = 1000;
+/// Letters of an archive's address in the name of its pin file: enough to be told apart, and with the hash within the 255
+/// bytes that a file's name may have.
+pub const PIN_WORDS_LEN: usize = 100;
+
 // The way back.
 
 /// Pieces of tail that are fetched at once: hides the latency of a store; each may be as large as a merged piece (64 MiB).

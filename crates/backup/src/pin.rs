@@ -1,8 +1,9 @@
 //! The newest record that was seen, kept outside of the archive: the only thing that shows that someone removed the newest
 //! records, or wrote the past anew.
 //!
-//! One small file for each archive in the program's state folder, `pins/` and a hash of the archive's address. It is
-//! replaced as a whole and never goes back by itself.
+//! One small file for each archive in the program's state folder, in `pins/`, named by the archive's address and a hash of
+//! it and of the server that it is on: buckets of one name on two servers are two archives. It is replaced as a whole and
+//! never goes back by itself.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use eyrie_archive::{ArchiveId, Catalog, Link, Sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
+use crate::limits::PIN_WORDS_LEN;
 
 /// Where the pin of an archive is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +58,19 @@ pub fn state_folder(configured: Option<&Path>) -> PathBuf {
 impl PinFile {
     /// The pin of the archive in this bucket.
     pub fn of(state: &Path, bucket: &Bucket) -> Self {
+        Self { path: state.join("pins").join(Self::name(bucket)), address: bucket.to_string() }
+    }
+
+    /// The file's name within `pins`.
+    pub fn name(bucket: &Bucket) -> String {
         let address = bucket.to_string();
-        let hash = Sha256::of(address.as_bytes()).to_string();
-        Self { path: state.join("pins").join(format!("{}.json", &hash[..16])), address }
+        let hash = Sha256::of(format!("{}\n{address}", bucket.server()).as_bytes()).to_string();
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let words: String = address.chars().map(plain).collect();
+        let words = words.trim_matches(['-', '.']);
+        // the end tells archives apart; all of it may be longer than a file's name can be
+        let words = &words[words.len().saturating_sub(PIN_WORDS_LEN)..];
+        format!("{words}-{}.json", &hash[..16])
     }
 
     /// Its place.
@@ -109,5 +121,28 @@ impl PinFile {
 
     fn error(&self, why: &dyn std::fmt::Display) -> PinError {
         PinError { path: self.path.display().to_string(), why: why.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::{BucketConfig, BucketUrl};
+
+    fn name(url: &str, endpoint: Option<&str>) -> String {
+        let mut config = BucketConfig::new(BucketUrl::parse(url).expect("a url"));
+        config.endpoint = endpoint.map(str::to_owned);
+        config.region = Some("eu-north-1".into());
+        PinFile::name(&Bucket::open(&config).expect("a bucket"))
+    }
+
+    #[test]
+    fn a_pin_is_named_by_address_and_server() {
+        let here = name("s3://milvus/backup", Some("http://127.0.0.1:9000"));
+        assert!(here.starts_with("s3---milvus-backup-") && here.ends_with(".json"), "{here}");
+        assert_ne!(here, name("s3://milvus/backup", Some("http://127.0.0.1:9001")), "another server, another archive");
+        assert_ne!(here, name("s3://milvus-backup", Some("http://127.0.0.1:9000")));
+        assert_eq!(here, name("s3://milvus/backup", Some("http://127.0.0.1:9000/")));
+        assert!(name(&format!("file:///{}", "deep/".repeat(200)), None).len() < 255);
     }
 }

@@ -54,7 +54,7 @@ pub use self::secret::{Secret, SecretSource};
 pub use self::url::BucketUrl;
 pub use self::write::{Created, Written};
 
-use self::body::Body;
+use self::body::{Body, StoreId};
 use self::error::Fault;
 use self::memory::Memory;
 use self::retry::{Budget, within};
@@ -333,6 +333,14 @@ impl Bucket {
         Key::parse(key)
             .and_then(|_| Key::parse(&format!("{}{key}", self.prefix)))
             .map_err(|why| self.error(Fault::lasting(Kind::Config, why), action, key))
+    }
+
+    /// The server that the bucket is on; empty for a folder.
+    pub fn server(&self) -> String {
+        match self.shared.body.store() {
+            StoreId::Alone => String::new(),
+            StoreId::S3 { endpoint, .. } | StoreId::Other { endpoint, .. } => endpoint,
+        }
     }
 
     fn error(&self, fault: Fault, action: Action, key: &str) -> BucketError {

@@ -133,7 +133,7 @@ fn gcs(config: &BucketConfig, bucket: &str) -> Result<Built, String> {
             _ => builder.credential(account.resolve()?.reveal()),
         };
     }
-    other("gs", config, bucket, Operator::new(builder))
+    other("gs", config.endpoint.clone().unwrap_or_default(), bucket, Operator::new(builder))
 }
 
 fn azure(config: &BucketConfig, bucket: &str) -> Result<Built, String> {
@@ -161,17 +161,16 @@ fn azure(config: &BucketConfig, bucket: &str) -> Result<Built, String> {
     if let Some(key) = key {
         builder = builder.account_key(&key);
     }
-    other("az", config, bucket, Operator::new(builder))
+    other("az", endpoint, bucket, Operator::new(builder))
 }
 
 fn other(
     scheme: &'static str,
-    config: &BucketConfig,
+    endpoint: String,
     bucket: &str,
     built: opendal::Result<Operator>,
 ) -> Result<Built, String> {
     let once = built.map_err(|error| describe(&error))?;
-    let endpoint = config.endpoint.clone().unwrap_or_default();
     let store = StoreId::Other { scheme, endpoint, bucket: bucket.to_owned() };
     Ok(Built { parts: once.clone(), once, store, s3copy: None })
 }
