@@ -1,7 +1,7 @@
-//! How answers get from the apply thread to the edges: in bunches.
+//! How answers get from the node's threads to the edges: in bunches.
 //!
-//! Waking a task of another thread's runtime costs a system call each time. So the apply thread leaves all answers for one
-//! edge in that edge's tray and wakes it once; a task there hands them out, and those wake-ups are local.
+//! Waking a task of another thread's runtime costs a system call each time. So the apply thread, and the raft thread for
+//! those who read, leave all answers for one edge in that edge's tray and wakes it once; a task there hands them out, and those wake-ups are local.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -35,6 +35,11 @@ impl<T> Waiter<T> {
     pub(crate) fn new() -> (Self, oneshot::Receiver<T>) {
         let (sender, receiver) = oneshot::channel();
         (Self { sender, edge: EDGE.get() }, receiver)
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
     }
 
     /// Answers at once, whatever that costs.

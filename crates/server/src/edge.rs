@@ -19,7 +19,6 @@ use tokio::sync::{mpsc, watch};
 use self::lobby::Lobby;
 pub(crate) use self::welcome::Sparingly;
 use self::welcome::{Connection, Guest, Household, Manners, Opened, connected};
-use crate::completions::Trays;
 use crate::config::{Address, Config, Url};
 use crate::dispatch::Dispatch;
 use crate::limits::{
@@ -27,7 +26,7 @@ use crate::limits::{
     LOBBY_PATIENCE, LOBBY_PLACES_MAX, REFUSALS_TOLD_INTERVAL, REFUSALS_TOLD_MAX, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::log_warn;
-use crate::node::{Fatal, Outcome};
+use crate::node::{Fatal, Shared};
 use crate::tls::ServerTls;
 
 /// How long an acceptor rests after an error such as too many open files.
@@ -106,11 +105,7 @@ impl Edges {
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
-    pub(crate) fn serve(
-        config: &Config,
-        trays: &Arc<Trays<Outcome>>,
-        listeners: Vec<(Listener, Door)>,
-    ) -> Result<Self, Fatal> {
+    pub(crate) fn serve(config: &Config, shared: &Shared, listeners: Vec<(Listener, Door)>) -> Result<Self, Fatal> {
         let count = config.edges();
         let manners = Manners {
             max_concurrent_streams: config.max_concurrent_streams.min(STREAMS_PER_CONNECTION_MAX),
@@ -140,12 +135,13 @@ impl Edges {
             let accept = if number == 0 { listeners.take().unwrap_or_default() } else { Vec::new() };
             let (senders, stopped) = (senders.clone(), stopped.clone());
             edges.push(number);
-            let trays = trays.clone();
+            let (trays, read_trays) = (shared.trays.clone(), shared.read_trays.clone());
             let give_back_memory = config.give_back_memory;
             let household = household.clone();
             let body = move || {
                 runtime.block_on(async {
                     tokio::spawn(trays.hand_out(number));
+                    tokio::spawn(read_trays.hand_out(number));
                     tokio::spawn(give_back(give_back_memory));
                     edge(receiver, accept, senders, household, places, stopped).await;
                 });

@@ -93,7 +93,7 @@ impl Server {
         ] {
             serving.extend(urls.iter().zip(listeners).map(|(url, listener)| door(&dispatch, url, listener)));
         }
-        let edges = Edges::serve(config, &store.shared().trays, serving)?;
+        let edges = Edges::serve(config, store.shared(), serving)?;
         tell_doors(config);
         log_info!("ready to serve client requests");
         Ok(Self { store, threads, peers, edges, house, stop_house, _dir: dir })

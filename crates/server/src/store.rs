@@ -10,7 +10,6 @@ use eyrie_state::auth::LeaseUse;
 use eyrie_state::{
     Answer, Author, Command, KeyRange, LeaseId, Op, Range, RangeAnswer, Refusal, Revision, Txn, TxnAnswer,
 };
-use tokio::sync::oneshot;
 
 use crate::auth::{Credentials, Speaker};
 use crate::completions::Waiter;
@@ -417,8 +416,8 @@ impl Store {
     }
 
     async fn read_index(&self) -> Result<(), ServeError> {
-        let (waiter, index) = oneshot::channel();
-        self.shared.inbox.put(Item::ReadIndex(waiter))?;
+        let (reader, index) = Waiter::new();
+        self.shared.inbox.put(Item::ReadIndex(reader))?;
         let index = index.await.map_err(|_| ServeError::Stopped)??;
         self.applied_up_to(index).await;
         Ok(())
@@ -426,20 +425,7 @@ impl Store {
 
     /// Returns when this entry is applied here.
     pub(crate) async fn applied_up_to(&self, index: u64) {
-        loop {
-            let moved = self.shared.applied_moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if self.shared.progress.applied() >= index {
-                return;
-            }
-            moved.await;
-        }
-    }
-
-    /// Returns when this entry is applied here.
-    pub(crate) async fn wait_until_applied(&self, index: u64) {
-        loop {
+        while self.shared.progress.applied() < index {
             let moved = self.shared.applied_moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();

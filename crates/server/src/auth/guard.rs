@@ -103,7 +103,7 @@ impl Guard {
             Tokens::Simple(tokens) => {
                 let Some(shown) = Shown::read(token) else { return Credentials::Bad };
                 if !tokens.knows(&shown.fingerprint) && shown.index > store.applied() {
-                    let applied = store.wait_until_applied(shown.index);
+                    let applied = store.applied_up_to(shown.index);
                     let _ = tokio::time::timeout(TOKEN_WAIT, applied).await;
                 }
                 Credentials::Simple(shown.fingerprint)

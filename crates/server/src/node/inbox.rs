@@ -11,6 +11,7 @@ use eyrie_state::{Answer, Refusal, Revision};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::reads::Reader;
 use crate::errors::ServeError;
 use crate::limits::PROPOSALS_WAITING_MAX;
 
@@ -52,7 +53,7 @@ pub(crate) enum Item {
     /// Put a command in the log.
     Propose(Proposal),
     /// Find the index that a linearizable read must wait for.
-    ReadIndex(oneshot::Sender<Result<u64, ServeError>>),
+    ReadIndex(Reader),
     /// Hand leadership to this member.
     TransferLeader(u64),
     /// Another member said something.

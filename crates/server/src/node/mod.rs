@@ -40,6 +40,7 @@ pub(crate) use start::{Started, start};
 
 use self::pending::PendingProposals;
 use self::progress::{DiskFull, Ending, Progress};
+use self::reads::Named;
 use crate::auth::Guard;
 use crate::completions::Trays;
 use crate::errors::ServeError;
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) pending: PendingProposals,
     pub(crate) trays: Arc<Trays<Outcome>>,
+    /// The same for those who read.
+    pub(crate) read_trays: Arc<Trays<Named>>,
     /// Changes of the members that were applied and that raft has not followed yet: by index, and `None` where the state
     /// refused.
     pub(super) changes: Mutex<Vec<(u64, Option<MembershipChange>)>>,

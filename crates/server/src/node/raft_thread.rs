@@ -200,7 +200,7 @@ impl RaftThread {
                         break;
                     }
                 }
-                Item::ReadIndex(waiter) => affairs.reads.add(waiter),
+                Item::ReadIndex(reader) => affairs.reads.add(reader),
                 // Lost, as on a bad network: its sender says it again when this member has come on.
                 Item::Heard(message) if message.has_entries() && self.log.is_flooded() => {}
                 Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
@@ -360,7 +360,7 @@ impl RaftThread {
             let committed = std::mem::take(&mut work.committed);
             self.hand_on(committed)?;
             for (context, index) in std::mem::take(&mut work.reads) {
-                affairs.reads.answer(context, index);
+                affairs.reads.answer(&self.shared.read_trays, context, index);
             }
             if self.log.is_away() {
                 self.order(work, affairs)?;
@@ -572,7 +572,7 @@ impl RaftThread {
                 match item {
                     Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
                     Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::Stopped)),
-                    Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Stopped))),
+                    Item::ReadIndex(reader) => reader.answer(Err(ServeError::Stopped)),
                     _ => {}
                 }
             }
@@ -613,7 +613,7 @@ fn turn_away(shared: &Shared) -> bool {
     for item in shared.inbox.take(Duration::ZERO) {
         match item {
             Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::DiskFull)),
-            Item::ReadIndex(waiter) => drop(waiter.send(Err(ServeError::Timeout))),
+            Item::ReadIndex(reader) => reader.answer(Err(ServeError::Timeout)),
             Item::SnapshotArrived { whole, done, .. } => {
                 // It may stay where it is: the next start removes it.
                 let _ = transfer::discard(&whole);

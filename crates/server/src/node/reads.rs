@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use eyrie_raft::Group;
-use tokio::sync::oneshot;
 
+use crate::completions::{Trays, Waiter};
 use crate::errors::ServeError;
 use crate::limits::READ_INDEX_RETRY;
 
-type Reader = oneshot::Sender<Result<u64, ServeError>>;
+/// What a reader waits for: the index that it must see, or why nobody named one.
+pub(crate) type Named = Result<u64, ServeError>;
+/// Somebody who reads.
+pub(crate) type Reader = Waiter<Named>;
 
 /// Those who came while a question was under way wait for the next: its answer must not be older than they are.
 #[derive(Default)]
@@ -42,7 +45,7 @@ impl Reads {
         if self.asked.is_some() || self.gathered.is_empty() {
             return again;
         }
-        self.gathered.retain(|reader| !reader.is_closed());
+        self.gathered.retain(|reader| !reader.is_gone());
         if self.gathered.is_empty() {
             return again;
         }
@@ -53,13 +56,11 @@ impl Reads {
     }
 
     /// Raft has named an index. Answers to older questions are nobody's.
-    pub(super) fn answer(&mut self, context: u64, index: u64) {
+    pub(super) fn answer(&mut self, trays: &Trays<Named>, context: u64, index: u64) {
         if self.asked.as_ref().is_some_and(|asked| asked.context == context)
             && let Some(asked) = self.asked.take()
         {
-            for reader in asked.readers {
-                let _ = reader.send(Ok(index));
-            }
+            trays.answer(asked.readers.into_iter().map(|reader| (reader, Ok(index))));
         }
     }
 

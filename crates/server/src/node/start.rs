@@ -140,6 +140,7 @@ fn open_and_run(config: &Config, tls: Option<PeerTls>, begun: Instant) -> Result
         inbox: Inbox::default(),
         pending: Default::default(),
         trays: Arc::new(Trays::new(config.edges())),
+        read_trays: Arc::new(Trays::new(config.edges())),
         changes: Default::default(),
         peers: Peers::new(identity, seed, tls),
         progress: Progress::default(),
