@@ -50,27 +50,32 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     let mut first = [Vec::new(), Vec::new()];
     let mut second = [Vec::new(), Vec::new()];
     let mut objects = options.objects;
+    let mut moved = Vec::new();
     for round in 1..=options.rounds {
         // A server for each round, and a bucket for each side: it keeps all in memory.
         let server = Server::start(&options.dir)?;
         let prefixes = ["rclone", "eyrie"];
-        let run = |side: usize| -> Result<f64> {
+        // seconds, and the bytes that Eyrie says it moved
+        let run = |side: usize| -> Result<(f64, Option<u64>)> {
             let began = Instant::now();
-            match side {
-                0 => rclone(&server, &folder, prefixes[0], options.parallel)?,
-                _ => mirror(&server, &eyrie, &folder, prefixes[1], options.parallel)?,
-            }
-            Ok(began.elapsed().as_secs_f64())
+            let moved = match side {
+                0 => rclone(&server, &folder, prefixes[0], options.parallel).map(|()| None)?,
+                _ => Some(mirror(&server, &eyrie, &folder, prefixes[1], options.parallel)?),
+            };
+            Ok((began.elapsed().as_secs_f64(), moved))
         };
         // who comes first has the emptier server
         let order = if round % 2 == 1 { [0, 1] } else { [1, 0] };
         for side in order {
-            first[side].push(run(side)?);
+            first[side].push(run(side)?.0);
         }
         fill(&folder, objects, objects + options.objects / 100)?;
         objects += options.objects / 100;
         for side in order {
-            second[side].push(run(side)?);
+            let (seconds, bytes) = run(side)?;
+            second[side].push(seconds);
+            let all = (objects * OBJECT_BYTES) as f64;
+            moved.extend(bytes.map(|bytes| bytes as f64 / all * 100.0));
         }
         eprintln!(
             "round {round} of {}: rclone {:.1} s, eyrie {:.1} s",
@@ -87,7 +92,10 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     row("first run", &first);
     row("1 % new", &second);
     let share = median(&second[1]) / median(&first[1]) * 100.0;
-    println!("a run with 1 % new objects takes {share:.1} % of the first");
+    println!(
+        "a run with 1 % new objects takes {share:.1} % of the first and moves {:.2} % of the bytes",
+        median(&moved)
+    );
     Ok(())
 }
 
@@ -136,17 +144,19 @@ fn rclone(server: &Server, folder: &Path, prefix: &str, parallel: usize) -> Resu
     for (name, value) in [("TYPE", "s3"), ("PROVIDER", "Other"), ("ENV_AUTH", "true"), ("ENDPOINT", &server.endpoint)] {
         command.env(format!("RCLONE_CONFIG_BENCH_{name}"), value);
     }
-    finish(command, server)
+    finish(command, server).map(drop)
 }
 
-fn mirror(server: &Server, eyrie: &Path, folder: &Path, prefix: &str, parallel: usize) -> Result<()> {
+fn mirror(server: &Server, eyrie: &Path, folder: &Path, prefix: &str, parallel: usize) -> Result<u64> {
     let mut command = Command::new(eyrie);
-    command.args(["mirror", "--parallel", &parallel.to_string(), "--target-endpoint", &server.endpoint]);
-    command.arg(folder).arg(format!("s3://bench/{prefix}"));
-    finish(command, server)
+    command.args(["mirror", "--output", "json", "--parallel", &parallel.to_string()]);
+    command.args(["--target-endpoint", &server.endpoint]).arg(folder).arg(format!("s3://bench/{prefix}"));
+    let said = finish(command, server)?;
+    let done: serde_json::Value = serde_json::from_str(said.lines().last().context("eyrie mirror said nothing")?)?;
+    done["report"]["moved_bytes"].as_u64().with_context(|| format!("no moved_bytes in {said}"))
 }
 
-fn finish(mut command: Command, server: &Server) -> Result<()> {
+fn finish(mut command: Command, server: &Server) -> Result<String> {
     command.env("AWS_ACCESS_KEY_ID", "bench").env("AWS_SECRET_ACCESS_KEY", "bench").env("AWS_REGION", "us-east-1");
     // rclone's client refuses a bundle of its own making
     command.env_remove("AWS_CA_BUNDLE");
@@ -155,7 +165,7 @@ fn finish(mut command: Command, server: &Server) -> Result<()> {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{command:?}: {}\n{}\nthe server's log is {}", output.status, said.trim_end(), server.log.display());
     }
-    Ok(())
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// A moto S3 server with one bucket; ended with this value.
