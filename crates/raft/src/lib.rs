@@ -7,8 +7,10 @@ pub mod group;
 pub mod log;
 pub mod message;
 mod store;
+pub mod under_way;
 
 pub use change::{MembershipChange, VoteChange};
 pub use group::{Group, HandedOver, Pace, Persisted, Place, ProposeError, RaftFault, Standing, Work};
 pub use log::{Entry, EntryKind, HardState, LogStart, Membership};
 pub use message::{Message, SnapshotMark};
+pub use under_way::{Finished, UnderWay};

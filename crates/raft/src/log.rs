@@ -45,6 +45,19 @@ pub struct Membership {
     pub learners: Vec<u64>,
 }
 
+impl Membership {
+    /// Of these members, each with whether it only listens.
+    pub fn of(members: impl IntoIterator<Item = (u64, bool)>) -> Self {
+        let (learners, voters): (Vec<_>, Vec<_>) = members.into_iter().partition(|(_, learner)| *learner);
+        let ascending = |some: Vec<(u64, bool)>| {
+            let mut ids: Vec<u64> = some.into_iter().map(|(id, _)| id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        Self { voters: ascending(voters), learners: ascending(learners) }
+    }
+}
+
 /// Where the log begins: everything up to here is in the tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogStart {

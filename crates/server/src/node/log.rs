@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use eyrie_disk::wal::{Wal, WalError};
-use eyrie_raft::{Entry, HardState, LogStart, Message};
+use eyrie_raft::{Entry, Finished, HardState, LogStart, Message, UnderWay};
 use parking_lot::{Condvar, Mutex};
 
 use super::{Fatal, Shared};
@@ -51,20 +51,11 @@ pub(super) enum Room {
     No(WalError),
 }
 
-/// Writes that are done: the number up to which, and what may be said now.
-#[derive(Default)]
-pub(super) struct Finished {
-    pub(super) up_to: Option<u64>,
-    pub(super) messages: Vec<Message>,
-}
-
 /// The raft thread's end.
 pub(super) struct Away {
     desk: Arc<Desk>,
     thread: Option<JoinHandle<Wal>>,
-    under_way: VecDeque<UnderWay>,
-    /// Bytes of the writes under way.
-    bytes: u64,
+    under_way: UnderWay,
     /// Since when the oldest write is under way.
     since: Option<Instant>,
     /// Bytes that can still be proposed for certain.
@@ -74,14 +65,6 @@ pub(super) struct Away {
     refused: Option<WalError>,
     unsettled: bool,
     start_index: u64,
-}
-
-struct UnderWay {
-    number: u64,
-    bytes: u64,
-    /// It has something to write; otherwise it only waits for those before it.
-    writes: bool,
-    later: Vec<Message>,
 }
 
 /// What lies between the two threads.
@@ -146,8 +129,7 @@ impl Log {
         *self = Log::Away(Away {
             desk,
             thread: Some(thread),
-            under_way: VecDeque::new(),
-            bytes: 0,
+            under_way: UnderWay::default(),
             since: None,
             room,
             asked_for_room: false,
@@ -199,12 +181,12 @@ impl Log {
 
     /// Proposals wait: a round is under way.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Log::Away(away) if away.asked_for_room || away.bytes > 0)
+        matches!(self, Log::Away(away) if away.asked_for_room || away.under_way.bytes() > 0)
     }
 
     /// More is under way than should be: no entries are taken in from others.
     pub(super) fn is_flooded(&self) -> bool {
-        matches!(self, Log::Away(away) if away.bytes > LOG_BYTES_UNDER_WAY_MAX)
+        matches!(self, Log::Away(away) if away.under_way.bytes() > LOG_BYTES_UNDER_WAY_MAX)
     }
 
     /// For how long the oldest write has been under way.
@@ -230,10 +212,8 @@ impl Log {
         let Write { number, entries, hard_state, later } = write;
         let writes = !entries.is_empty() || hard_state.is_some();
         let data: usize = entries.iter().map(|entry| entry.data.len()).sum();
-        let bytes = if writes { Wal::need(data as u64, entries.len() as u64) } else { 0 };
-        away.under_way.push_back(UnderWay { number, bytes, writes, later });
+        away.under_way.order(number, writes.then(|| Wal::need(data as u64, entries.len() as u64)), later);
         if writes {
-            away.bytes += bytes;
             away.since.get_or_insert_with(Instant::now);
             away.unsettled = true;
             away.desk.order(Order::Write(number, entries, hard_state));
@@ -290,23 +270,13 @@ impl Away {
         if let Some(error) = report.failed {
             return Err(Fatal::wal(error));
         }
-        let mut finished = Finished::default();
-        while let Some(next) = self.under_way.front() {
-            let done = report.up_to.is_some_and(|up_to| next.number <= up_to);
-            if next.writes && !done {
-                break;
-            }
-            let Some(next) = self.under_way.pop_front() else { break };
-            self.bytes -= next.bytes;
-            finished.up_to = Some(next.number);
-            finished.messages.extend(next.later);
-        }
+        let finished = self.under_way.finished(report.up_to);
         if report.up_to.is_some() {
             // The next one begins now, as far as is known here.
-            self.since = (self.bytes > 0).then(Instant::now);
+            self.since = (self.under_way.bytes() > 0).then(Instant::now);
         }
         if let Some(room) = report.room {
-            self.room = room.saturating_sub(self.bytes);
+            self.room = room.saturating_sub(self.under_way.bytes());
             self.asked_for_room = false;
         }
         self.refused = report.refused.or(self.refused.take());

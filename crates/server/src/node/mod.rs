@@ -15,6 +15,7 @@ mod install;
 mod log;
 mod pending;
 mod progress;
+mod propose;
 mod raft_thread;
 mod reads;
 mod rebuild;
