@@ -4,6 +4,9 @@
 //! View ─▶ pieces (records in order, then small rows, then an end with count and checksum) ─▶ tables.incoming
 //!                                      tables.snapshot-INDEX ◀─ read back and compared ◀──────────┘
 //! ```
+//! The same picture is cut into the same pieces however often it is read, so a broken transfer goes on with the first piece
+//! that is missing: [`Outgoing`] remembers where each one begins, [`Incoming`] how many it has.
+//!
 //! A file named `tables.snapshot-INDEX` is whole. It takes the place of the tables after the log has begun anew at INDEX;
 //! [`settle`] finishes that after a crash in between (docs/format/datadir.md). Must never know who sends or why.
 
@@ -48,73 +51,134 @@ pub enum TransferFault {
     },
 }
 
-/// Hands all that `view` holds to `take`, in pieces, until it says `false`.
-///
-/// # Errors
-/// [`TransferFault::Tables`] when the tables are damaged, [`TransferFault::Gone`] when `take` wants no more.
-pub fn send(view: &View, mut take: impl FnMut(Bytes) -> bool) -> Result<(), TransferFault> {
-    let mut pieces = Pieces { piece: BytesMut::new(), crc: 0, items: 0 };
-    let mut gone = false;
-    let end = Position { main: i64::MAX, sub: u32::MAX };
-    view.scan(Position::default(), end, &mut |at, tombstone, record| {
-        pieces.record(at, tombstone, record);
-        gone = pieces.is_full() && !take(pieces.cut());
-        !gone
-    })?;
-    for (number, bucket) in (0_u8..).zip(Bucket::ALL) {
-        view.bucket(bucket, &mut |key, value| {
-            if !gone {
-                pieces.row(number, key, value);
-                gone = pieces.is_full() && !take(pieces.cut());
-            }
-        })?;
-    }
-    if gone || !take(pieces.end()) { Err(TransferFault::Gone) } else { Ok(()) }
+/// One picture of the tables, on its way in pieces.
+pub struct Outgoing {
+    view: View,
+    /// Where each piece begins that was handed on, and the next one.
+    cuts: Vec<Cut>,
 }
 
-struct Pieces {
-    piece: BytesMut,
+/// What comes before a piece.
+#[derive(Debug, Clone)]
+struct Cut {
     crc: u32,
     items: u64,
+    after: After,
 }
 
-impl Pieces {
-    fn record(&mut self, at: Position, tombstone: bool, record: &[u8]) {
+/// The last item before a piece.
+#[derive(Debug, Clone)]
+enum After {
+    Nothing,
+    Record(Position),
+    Row(u8, Bytes),
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing").field("applied", &self.view.applied()).finish_non_exhaustive()
+    }
+}
+
+impl Outgoing {
+    /// Nothing of it is sent yet.
+    pub fn new(view: View) -> Self {
+        Self { view, cuts: vec![Cut { crc: 0, items: 0, after: After::Nothing }] }
+    }
+
+    /// Hands the pieces from number `first` on to `take`, until it says `false`.
+    ///
+    /// # Errors
+    /// [`TransferFault::Tables`] when the tables are damaged, [`TransferFault::Gone`] when `take` wants no more, and
+    /// [`TransferFault::Unsound`] when the pieces before `first` were never handed on.
+    pub fn send(&mut self, first: u64, take: impl FnMut(Bytes) -> bool) -> Result<(), TransferFault> {
+        let cut = usize::try_from(first).ok().and_then(|first| self.cuts.get(first).cloned());
+        let cut = cut.ok_or(TransferFault::Unsound("it was not sent as far as that"))?;
+        self.cuts.truncate(first as usize + 1);
+        let after = cut.after.clone();
+        let mut pieces = Pieces { piece: BytesMut::new(), cut, cuts: &mut self.cuts, take, gone: false };
+        let from = match &after {
+            After::Nothing => Some(Position::default()),
+            After::Record(at) => at.sub.checked_add(1).map(|sub| Position { sub, ..*at }),
+            After::Row(..) => None,
+        };
+        if let Some(from) = from {
+            let end = Position { main: i64::MAX, sub: u32::MAX };
+            self.view.scan(from, end, &mut |at, tombstone, record| pieces.record(at, tombstone, record))?;
+        }
+        for (number, bucket) in (0_u8..).zip(Bucket::ALL) {
+            self.view.bucket(bucket, &mut |key, value| {
+                let sent = matches!(&after, After::Row(last, row) if (number, key) <= (*last, &row[..]));
+                if !sent {
+                    pieces.row(number, key, value);
+                }
+            })?;
+        }
+        if first > 0 {
+            // A reading in parts has compared no count with what the tables say they hold.
+            self.view.check_history()?;
+        }
+        if pieces.end() { Ok(()) } else { Err(TransferFault::Gone) }
+    }
+}
+
+/// Cuts items into pieces and hands them on. Once nobody takes them any more, it does nothing.
+struct Pieces<'a, T> {
+    piece: BytesMut,
+    /// What comes before the next item.
+    cut: Cut,
+    cuts: &'a mut Vec<Cut>,
+    take: T,
+    gone: bool,
+}
+
+impl<T: FnMut(Bytes) -> bool> Pieces<'_, T> {
+    /// Returns whether anybody takes more.
+    fn record(&mut self, at: Position, tombstone: bool, record: &[u8]) -> bool {
         self.piece.put_u8(KIND_RECORD);
         self.piece.put_i64(at.main);
         self.piece.put_u32(at.sub);
         self.piece.put_u8(u8::from(tombstone));
         self.piece.put_u32(u32::try_from(record.len()).unwrap_or(u32::MAX));
         self.piece.put_slice(record);
-        self.items += 1;
+        self.cut.items += 1;
+        if self.piece.len() >= PIECE_BYTES {
+            self.hand_on(After::Record(at));
+        }
+        !self.gone
     }
 
     fn row(&mut self, bucket: u8, key: &[u8], value: &[u8]) {
+        if self.gone {
+            return;
+        }
         self.piece.put_u8(KIND_ROW);
         self.piece.put_u8(bucket);
         self.piece.put_u32(u32::try_from(key.len()).unwrap_or(u32::MAX));
         self.piece.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
         self.piece.put_slice(key);
         self.piece.put_slice(value);
-        self.items += 1;
+        self.cut.items += 1;
+        if self.piece.len() >= PIECE_BYTES {
+            self.hand_on(After::Row(bucket, Bytes::copy_from_slice(key)));
+        }
     }
 
-    fn is_full(&self) -> bool {
-        self.piece.len() >= PIECE_BYTES
-    }
-
-    fn cut(&mut self) -> Bytes {
+    fn hand_on(&mut self, after: After) {
         let piece = self.piece.split().freeze();
-        self.crc = crc32c::crc32c_append(self.crc, &piece);
-        piece
+        self.cut.crc = crc32c::crc32c_append(self.cut.crc, &piece);
+        self.cut.after = after;
+        // Before it is handed on: the other side may have it although this one never hears so.
+        self.cuts.push(self.cut.clone());
+        self.gone = !(self.take)(piece);
     }
 
-    fn end(mut self) -> Bytes {
-        self.crc = crc32c::crc32c_append(self.crc, &self.piece);
+    fn end(mut self) -> bool {
+        let crc = crc32c::crc32c_append(self.cut.crc, &self.piece);
         self.piece.put_u8(KIND_END);
-        self.piece.put_u64(self.items);
-        self.piece.put_u32(self.crc);
-        self.piece.freeze()
+        self.piece.put_u64(self.cut.items);
+        self.piece.put_u32(crc);
+        !self.gone && (self.take)(self.piece.freeze())
     }
 }
 
@@ -124,6 +188,7 @@ pub struct Incoming {
     builder: TablesBuilder,
     crc: u32,
     items: u64,
+    pieces: u64,
     tally: Tally,
     ended: bool,
 }
@@ -141,13 +206,24 @@ impl Incoming {
     /// [`TransferFault::Tables`] when the disk refuses.
     pub fn begin(dir: &Path) -> Result<Self, TransferFault> {
         let builder = TablesBuilder::create(&dir.join(INCOMING))?;
-        Ok(Self { dir: dir.to_path_buf(), builder, crc: 0, items: 0, tally: Tally::default(), ended: false })
+        let dir = dir.to_path_buf();
+        Ok(Self { dir, builder, crc: 0, items: 0, pieces: 0, tally: Tally::default(), ended: false })
+    }
+
+    /// How many pieces were taken: the number of the next one.
+    pub fn pieces(&self) -> u64 {
+        self.pieces
+    }
+
+    /// The last piece was taken.
+    pub fn is_ended(&self) -> bool {
+        self.ended
     }
 
     /// Takes the next piece.
     ///
     /// # Errors
-    /// [`TransferFault`] when it makes no sense or the disk refuses.
+    /// [`TransferFault`] when it makes no sense or the disk refuses. Nothing more can be taken after that.
     pub fn take(&mut self, piece: &Bytes) -> Result<(), TransferFault> {
         let mut rest = Reader(piece);
         while !rest.0.is_empty() {
@@ -185,6 +261,7 @@ impl Incoming {
             self.crc = crc32c::crc32c_append(self.crc, item);
             self.items += 1;
         }
+        self.pieces += 1;
         Ok(())
     }
 

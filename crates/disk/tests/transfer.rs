@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use eyrie_disk::tables::{Options, RedbTables};
-use eyrie_disk::transfer::{Incoming, TransferFault, discard, install, send, settle};
+use eyrie_disk::transfer::{Incoming, Outgoing, TransferFault, discard, install, settle};
 use eyrie_state::{Bucket, Change, LogIndex, Position, TableOp, Tables, Term};
 
 const APPLIED: (LogIndex, Term) = (LogIndex(70), Term(3));
@@ -32,11 +32,11 @@ fn tables(path: &Path, count: i64) -> RedbTables {
 
 fn pieces(tables: &RedbTables) -> Vec<Bytes> {
     let mut pieces = vec![];
-    send(&tables.view(), |piece| {
+    let take = |piece| {
         pieces.push(piece);
         true
-    })
-    .unwrap();
+    };
+    Outgoing::new(tables.view()).send(0, take).unwrap();
     pieces
 }
 
@@ -78,6 +78,51 @@ fn tables_arrive_equal_and_take_their_place() {
         content(&tables(&dir.path().join("other.redb"), 30)).len(),
         "old pictures stay readable"
     );
+}
+
+/// Broken off after every piece, some of them lost on the way or heard of too late: the same pieces, none twice.
+#[test]
+fn a_transfer_goes_on_where_it_was_broken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut source = tables(&dir.path().join("from.redb"), 4000);
+    // Rows beyond one piece, so that it is broken off among them too.
+    let row = |n: u64| TableOp::Put {
+        bucket: if n % 2 == 0 { Bucket::Lease } else { Bucket::AuthUsers },
+        key: Bytes::from(format!("row {n:05}")),
+        value: vec![n as u8; 3000].into(),
+    };
+    source.stage(Change { applied: Some((LogIndex(4000), Term(1))), ops: (0..300).map(row).collect() }).unwrap();
+    let whole = pieces(&source);
+    assert!(whole.len() > 8, "{} pieces", whole.len());
+    let view = source.view();
+    let mut outgoing = Outgoing::new(view.clone());
+    let mut incoming = Incoming::begin(dir.path()).unwrap();
+    let mut stretches = 0;
+    while !incoming.is_ended() {
+        // What goes on meanwhile is not part of the picture.
+        source.stage(Change { applied: None, ops: vec![row(1000 + stretches)] }).unwrap();
+        let (first, mut handed) = (incoming.pieces(), 0);
+        // Two are on their way when the line breaks, and are lost.
+        let taken = outgoing.send(first, |piece| {
+            handed += 1;
+            assert_eq!(piece, whole[(first + handed - 1) as usize], "piece {handed} after {first}");
+            if handed == 1 {
+                incoming.take(&piece).unwrap();
+            }
+            handed < 3
+        });
+        assert_eq!(taken.is_ok(), first + 3 > whole.len() as u64, "{taken:?} after {first}");
+        stretches += 1;
+    }
+    assert_eq!(stretches, whole.len() as u64);
+    let never = outgoing.send(whole.len() as u64 + 9, |_| true);
+    assert!(matches!(never, Err(TransferFault::Unsound(_))), "{never:?}");
+    let whole = incoming.finish(APPLIED).unwrap();
+    let to = dir.path().join("tables.redb");
+    install(&whole, &to).unwrap();
+    let arrived = content(&RedbTables::open(&to, Options::default()).unwrap());
+    let picture: Vec<_> = content(&source).into_iter().filter(|(key, _)| !key.starts_with(b"row 01")).collect();
+    assert_eq!(arrived, picture);
 }
 
 #[test]

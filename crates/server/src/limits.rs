@@ -108,6 +108,15 @@ pub(crate) const PEER_SILENCE_MAX: Duration = Duration::from_secs(5);
 pub(crate) const PEER_FIRST_REQUEST_MAX: Duration = Duration::from_secs(5);
 /// Pieces of a snapshot that wait between reading and sending, or between hearing and writing.
 pub(crate) const SNAPSHOT_PIECES_WAITING_MAX: usize = 8;
+/// How long a sender tries to go on with a snapshot whose connection broke: a member that restarts has lost its part of it
+/// anyway, and is offered a newer one.
+pub(crate) const SNAPSHOT_RESUME_MAX: Duration = Duration::from_secs(30);
+/// How often it asks how much has arrived.
+pub(crate) const SNAPSHOT_RESUME_PAUSE: Duration = Duration::from_millis(200);
+/// How long a part of a snapshot is kept that nobody goes on with: longer than a sender tries, or it would be for nothing.
+pub(crate) const SNAPSHOT_PART_KEPT: Duration = Duration::from_secs(60);
+/// How long what is left of a broken connection may take to end, so that its place in the snapshot is known.
+pub(crate) const SNAPSHOT_LET_GO_MAX: Duration = Duration::from_secs(2);
 /// How long an acceptor rests after an error such as too many open files.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A linearizable read whose index was not named is asked for again after so long.

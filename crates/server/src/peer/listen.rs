@@ -60,7 +60,7 @@ pub(crate) fn serve(
     let failed = |error: std::io::Error| Fatal::Other(format!("can't start the peer thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (stop, mut stopped) = watch::channel(false);
-    let service = PeerService { shared: shared.clone(), store: store.clone(), taking_snapshot: Arc::default() };
+    let service = PeerService { shared: shared.clone(), store: store.clone(), arrivals: Arc::default() };
     let shared = shared.clone();
     let body = move || {
         runtime.block_on(async move {

@@ -8,6 +8,7 @@
 //! speaks to whom in which cluster; whoever is not meant refuses, in words for a person who has mixed up two clusters.
 //! A peer that does not listen costs at most `limits::PEER_QUEUE_BYTES_MAX`; what does not fit is dropped, and raft sends it again.
 
+mod arrivals;
 mod dial;
 mod join;
 mod link;

@@ -1,7 +1,6 @@
 //! What other members say to this one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use eyrie_api::peer as wire;
@@ -12,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{PROTOCOL, REMOVED, snapshot};
-use crate::limits::{PEER_DIAL_TIMEOUT, PEER_ITEMS_WAITING_MAX, SNAPSHOT_PIECES_WAITING_MAX};
+use super::arrivals::{Arrivals, ArrivedSoFar, Name};
+use super::{PROTOCOL, REMOVED};
+use crate::limits::{PEER_DIAL_TIMEOUT, PEER_ITEMS_WAITING_MAX};
 use crate::log_warn;
 use crate::node::{Item, Placement, Shared};
 use crate::store::Store;
@@ -28,8 +28,7 @@ const BACKLOG_REST: Duration = Duration::from_millis(1);
 pub(super) struct PeerService {
     pub(super) shared: Arc<Shared>,
     pub(super) store: Store,
-    /// One snapshot at a time is taken in.
-    pub(super) taking_snapshot: Arc<AtomicBool>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 #[tonic::async_trait]
@@ -67,22 +66,28 @@ impl wire::peer_server::Peer for PeerService {
         let first = stream.message().await?.ok_or_else(|| Status::invalid_argument("nothing was sent"))?;
         let hello = self.greet(first.hello)?;
         let message = Message::decode(&first.raft).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let _one = OneAtATime::take(&self.taking_snapshot)
-            .ok_or_else(|| Status::resource_exhausted("another snapshot is being taken in"))?;
-        let (give, pieces) = mpsc::channel(SNAPSHOT_PIECES_WAITING_MAX);
-        let outcome = snapshot::receive(&self.shared, &hello, message, pieces)
-            .map_err(|error| Status::resource_exhausted(format!("can't start a thread: {error}")))?;
-        while let Some(piece) = stream.message().await? {
-            if give.send(piece.piece).await.is_err() {
-                break;
-            }
-        }
-        drop(give);
-        match outcome.await {
+        let name = Name { from: hello.from, instance: hello.instance, number: first.number };
+        let mut arrival = self.arrivals.begin(&self.shared, name, first.first, message)?;
+        arrival.hear(stream).await;
+        match arrival.outcome.await {
             Ok(Ok(())) => Ok(Response::new(wire::SnapshotTaken {})),
             Ok(Err(why)) => Err(Status::failed_precondition(why)),
             Err(_) => Err(Status::unavailable("the member is stopping")),
         }
+    }
+
+    async fn snapshot_place(
+        &self,
+        request: Request<wire::SnapshotPlaceRequest>,
+    ) -> Result<Response<wire::SnapshotPlaceResponse>, Status> {
+        let wire::SnapshotPlaceRequest { hello, number } = request.into_inner();
+        let hello = self.greet(hello)?;
+        let name = Name { from: hello.from, instance: hello.instance, number };
+        let (whole, pieces) = match self.arrivals.place(name).await? {
+            ArrivedSoFar::Whole => (true, 0),
+            ArrivedSoFar::Pieces(pieces) => (false, pieces),
+        };
+        Ok(Response::new(wire::SnapshotPlaceResponse { whole, pieces }))
     }
 
     async fn members(&self, _: Request<wire::MembersRequest>) -> Result<Response<wire::MembersResponse>, Status> {
@@ -240,20 +245,6 @@ fn other_cluster(own: u64, other: u64) -> Status {
          look at --initial-cluster, --initial-cluster-token and the peer URLs of both; a member that was founded by mistake \
          needs an empty --data-dir and --initial-cluster-state=existing"
     ))
-}
-
-struct OneAtATime(Arc<AtomicBool>);
-
-impl OneAtATime {
-    fn take(flag: &Arc<AtomicBool>) -> Option<Self> {
-        (!flag.swap(true, Ordering::AcqRel)).then(|| Self(flag.clone()))
-    }
-}
-
-impl Drop for OneAtATime {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
 }
 
 /// Hands on what a member said, in order. Returns whether anybody still listens.
