@@ -197,22 +197,37 @@ pub(super) async fn connect_any(tls: Option<&PeerTls>, urls: &[String]) -> std::
 
 async fn connect(tls: Option<&PeerTls>, url: &str) -> std::io::Result<Box<dyn Line>> {
     let other = |why: &str| std::io::Error::other(why.to_owned());
-    let (secure, place) = match url.split_once("://") {
-        Some(("http", place)) => (None, place),
-        Some(("https", place)) => {
+    let scheme_wrong = || other("only http://, https://, unix:// and unixs:// peer URLs can be dialed");
+    let (scheme, place) = url.split_once("://").ok_or_else(scheme_wrong)?;
+    let secure = match scheme {
+        "http" | "unix" => None,
+        "https" | "unixs" => {
             let words = "this member was started without TLS for peers: give --peer-trusted-ca-file, --peer-cert-file and \
                          --peer-key-file";
-            (Some(tls.ok_or_else(|| other(words))?), place)
+            Some(tls.ok_or_else(|| other(words))?)
         }
-        _ => return Err(other("only http:// and https:// peer URLs can be dialed")),
+        _ => return Err(scheme_wrong()),
     };
+    if scheme.starts_with("unix") {
+        // As upstream writes it, a socket's name may look like an address: `unix://localhost:2380`.
+        let stream = in_time(tokio::net::UnixStream::connect(place)).await?;
+        return encrypted(secure, host_of(place), stream).await;
+    }
     let place = place.trim_end_matches('/');
-    let dialed = tokio::time::timeout(PEER_DIAL_TIMEOUT, tokio::net::TcpStream::connect(place)).await;
-    let stream = dialed.map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))??;
+    let stream = in_time(tokio::net::TcpStream::connect(place)).await?;
     stream.set_nodelay(true)?;
-    match secure {
+    encrypted(secure, host_of(place), stream).await
+}
+
+async fn in_time<S>(dialed: impl Future<Output = std::io::Result<S>>) -> std::io::Result<S> {
+    let dialed = tokio::time::timeout(PEER_DIAL_TIMEOUT, dialed).await;
+    dialed.map_err(|_| std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time"))?
+}
+
+async fn encrypted<S: Line + 'static>(tls: Option<&PeerTls>, host: &str, stream: S) -> std::io::Result<Box<dyn Line>> {
+    match tls {
         None => Ok(Box::new(stream)),
-        Some(tls) => Ok(Box::new(tls.connect(host_of(place), stream).await?)),
+        Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
     }
 }
 
