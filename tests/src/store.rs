@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::binaries::Program;
+use crate::certificates::Pair;
 use crate::place::{Place, wait_until};
 use crate::ports;
 
@@ -74,6 +75,16 @@ impl Setup {
     pub fn flags(mut self, flags: &[&str]) -> Setup {
         self.flags.extend(flags.iter().map(|f| f.to_string()));
         self
+    }
+
+    /// A second door for clients, over TLS, and its URL.
+    pub fn secure_door(self, server: &Pair, ca: &Path, more: &[&str]) -> Result<(Setup, String)> {
+        let secure = format!("https://127.0.0.1:{}", ports::free()?);
+        let urls = format!("http://127.0.0.1:{},{secure}", self.client_port);
+        let ca = ca.to_str().context("a path in UTF-8")?;
+        let doors = ["--listen-client-urls", &urls, "--advertise-client-urls", &secure, "--bcrypt-cost=4"];
+        let certificates = ["--cert-file", server.cert(), "--key-file", server.key(), "--trusted-ca-file", ca];
+        Ok((self.flags(&doors).flags(&certificates).flags(more), secure))
     }
 
     /// `host:port` for clients.

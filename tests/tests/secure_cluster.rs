@@ -12,7 +12,6 @@ use eyrie_tests::binaries::Program;
 use eyrie_tests::certificates::{Authority, Pair, Says};
 use eyrie_tests::cluster::Cluster;
 use eyrie_tests::place::wait_until;
-use eyrie_tests::ports;
 use eyrie_tests::store::{Setup, bounded};
 use eyrie_tests::verdict::Verdict;
 
@@ -310,15 +309,6 @@ fn etcdctl(url: &str, ca: &Path, pair: &Pair, args: &[&str]) -> Result<Output> {
     bounded(ctl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()), CALL_LIMIT)
 }
 
-/// A second, encrypted door for clients.
-fn secure_door(setup: Setup, server: &Pair, ca: &Path, more: &[&str]) -> Result<(Setup, String)> {
-    let secure = format!("https://127.0.0.1:{}", ports::free()?);
-    let urls = format!("http://127.0.0.1:{},{secure}", setup.client_port);
-    let setup = setup.flags(&["--listen-client-urls", &urls, "--advertise-client-urls", &secure, "--bcrypt-cost=4"]);
-    let setup = setup.flags(&["--cert-file", server.cert(), "--key-file", server.key(), "--trusted-ca-file", text(ca)]);
-    Ok((setup.flags(more), secure))
-}
-
 /// Users that certificates and passwords can be of.
 const USERS: [&str; 7] = [
     "user add root:rootpw",
@@ -338,7 +328,7 @@ fn etcdctl_everywhere() -> Result<()> {
     let mut secure = Vec::new();
     let mut setups = Vec::new();
     for setup in secured(dir.path(), &ours, &[])? {
-        let (setup, url) = secure_door(setup, &server, &ca, &["--client-cert-auth"])?;
+        let (setup, url) = setup.secure_door(&server, &ca, &["--client-cert-auth"])?;
         setups.push(setup);
         secure.push(url);
     }
@@ -395,7 +385,7 @@ fn certificate_is_no_login() -> Result<()> {
         let place = dir.path().join(format!("{required}"));
         std::fs::create_dir_all(&place)?;
         let flag = format!("--client-cert-auth={required}");
-        let (setup, secure) = secure_door(Setup::new(&Program::under_test()?, &place)?, &server, &ca, &[&flag])?;
+        let (setup, secure) = Setup::new(&Program::under_test()?, &place)?.secure_door(&server, &ca, &[&flag])?;
         let store = setup.start()?;
         for line in USERS {
             store.etcdctl_ok(&line.split(' ').collect::<Vec<_>>())?;

@@ -1,4 +1,7 @@
 //! Speaks to the store at `argv[1]` with the published crate `etcd-client`, and ends with 0 when every answer was right.
+//! With several endpoints it goes on while members of the cluster die: see `survive`.
+
+mod survive;
 
 use std::time::Duration;
 
@@ -11,7 +14,11 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Done {
-    let endpoint = std::env::args().nth(1).ok_or("usage: rust-client HOST:PORT")?;
+    let mut endpoints: Vec<String> = std::env::args().skip(1).collect();
+    if endpoints.len() > 1 {
+        return survive::survive(endpoints).await;
+    }
+    let endpoint = endpoints.pop().ok_or("usage: rust-client HOST:PORT...")?;
     let options = ConnectOptions::new().with_timeout(Duration::from_secs(10)).with_keep_alive_while_idle(true);
     let mut client = Client::connect([endpoint], Some(options)).await?;
     keys(&mut client).await?;
