@@ -7,17 +7,21 @@
 //!            │ trouble: crash at any step, power cut, bit rot, partitions, changes of the members                │
 //!            └──▶ oracle: one leader a term, committed is for ever, equal digests; and the clients' history ─────┘
 //! ```
-//! A member's round is the one of the server's raft thread: say what leads, write, sync, say what relies on it, hand on what is
-//! committed; each step takes time, and a crash may come between any two. The same seed gives the same run, to the byte.
+//! A member's round is the one of the server's raft thread: say what leads, hand over what is to be written, hand on what is
+//! committed; its log writes meanwhile, and what relies on that is said when it has synced. Each step takes time, and a crash may
+//! come between any two. The same seed gives the same run, to the byte.
 //!
 //! May never ask a clock, chance, a file, a thread or the network: all of them are values here.
 
 mod clients;
 mod disk;
+mod flaw;
 mod member;
 mod net;
 mod oracle;
+mod script;
 mod trouble;
 mod world;
 
-pub use world::{Failure, Report, run};
+pub use flaw::Flaw;
+pub use world::{Failure, Report, Verdicts, notice, play, run, run_flawed};

@@ -1,20 +1,30 @@
-//! One member: its round is the raft thread's, its apply the apply thread's; each step is an event of its own.
+//! One member: its round is the raft thread's, its log the log thread's, its apply the apply thread's; each step is an event of
+//! its own.
 //!
 //! ```text
-//! inbox ─▶ take up ─▶ work ─▶ say ─▶ append ─(time)─▶ sync ─(time)─▶ persisted ─▶ say, hand on ─▶ … ─▶ idle
-//!                                                                                  └─▶ apply (another time) ─▶ answers
+//! inbox ─▶ take up ─▶ work ─▶ say, hand on ─▶ hand over ─▶ idle          apply (another time) ─▶ answers
+//!                                                  └─▶ append all that gathered ─(time)─▶ sync ─▶ noted in the next round
 //! ```
+
+mod apply;
+mod asked;
+mod round;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use anyhow::{Context as _, Result, ensure};
 use eyrie_raft::{
-    Entry, EntryKind, Group, HardState, LogStart, Membership, MembershipChange, Message, Pace, SnapshotMark, Work,
+    Entry, EntryKind, Group, HardState, LogStart, Membership, MembershipChange, Message, Pace, SnapshotMark, UnderWay,
+    Work,
 };
 use eyrie_state::{Applied, Command, LogIndex, MemTables, Proposal, Range, RangeAnswer, State, Tables, Term};
+use eyrie_tests::history::Value;
+use eyrie_tests::history::names::text;
 use eyrie_tests::load::Dice;
 
+use self::round::Writes;
 use crate::disk::{Disk, Recovered, Rotten};
+use crate::flaw::Flaw;
 use crate::net::Time;
 use crate::oracle::Oracle;
 
@@ -89,6 +99,8 @@ pub(crate) enum Effect {
     },
     Answer(RequestId, Reply),
     Proceed(Time),
+    /// What is being written will be on the disk.
+    Wrote(Time),
     Apply(Time),
     /// A life of this member hears changes from this revision on.
     Listens(i64),
@@ -103,6 +115,7 @@ pub(crate) struct Context<'a> {
     pub(crate) dice: &'a mut Dice,
     pub(crate) oracle: &'a mut Oracle,
     pub(crate) effects: &'a mut Vec<Effect>,
+    pub(crate) flaw: Option<Flaw>,
 }
 
 /// See the module. What is not `running` survives a crash.
@@ -138,20 +151,14 @@ struct Reads {
     wait_for: Vec<(u64, RequestId, Range)>,
 }
 
-enum Stage {
-    Idle,
-    /// Appended, not synced.
-    Written(Box<Work>),
-    /// Synced, not told to raft.
-    Synced(Box<Work>),
-}
-
 pub(crate) struct Running {
     own: u64,
     pub(crate) group: Group,
     pub(crate) state: State<MemTables>,
     inbox: Vec<Input>,
-    stage: Stage,
+    /// What followers forwarded while a round was under way.
+    held: Vec<Input>,
+    writes: Writes,
     to_apply: VecDeque<ToApply>,
     apply_is_due: bool,
     proceed_is_due: bool,
@@ -213,7 +220,8 @@ impl Member {
             group,
             state,
             inbox: vec![],
-            stage: Stage::Idle,
+            held: vec![],
+            writes: Writes::default(),
             to_apply: VecDeque::new(),
             apply_is_due: false,
             proceed_is_due: false,
@@ -250,11 +258,8 @@ impl Member {
 
     pub(crate) fn tick(&mut self, context: &mut Context<'_>) {
         let Some(running) = &mut self.running else { return };
-        // A member that waits for its disk does not tick, as the server's raft thread does not.
-        if matches!(running.stage, Stage::Idle) {
-            running.group.tick();
-            running.wake(context);
-        }
+        running.group.tick();
+        running.wake(context);
     }
 
     /// The tables become durable, a moment late as ever.
@@ -288,22 +293,22 @@ impl Member {
     pub(crate) fn proceed(&mut self, context: &mut Context<'_>) -> Result<()> {
         let Some(running) = &mut self.running else { return Ok(()) };
         running.proceed_is_due = false;
-        match std::mem::replace(&mut running.stage, Stage::Idle) {
-            Stage::Idle => {
-                for input in std::mem::take(&mut running.inbox) {
-                    running.take_up(input, context)?;
-                }
-                running.route_parked(context);
-            }
-            Stage::Written(work) => {
-                self.disk.sync();
-                running.stage = Stage::Synced(work);
-                running.proceed_after(20 + context.dice.below(100), context);
-                return Ok(());
-            }
-            Stage::Synced(work) => running.persisted(*work, context)?,
+        running.settle(&mut self.disk, context)?;
+        let held = if running.is_busy() { vec![] } else { std::mem::take(&mut running.held) };
+        for input in held.into_iter().chain(std::mem::take(&mut running.inbox)) {
+            running.take_up(input, context)?;
         }
+        running.route_parked(context);
         running.settle(&mut self.disk, context)
+    }
+
+    /// The disk has done what it was writing, and begins what gathered meanwhile.
+    pub(crate) fn wrote(&mut self, context: &mut Context<'_>) -> Result<()> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.writes.end(&mut self.disk);
+        running.write(&mut self.disk, context);
+        running.wake(context);
+        Ok(())
     }
 
     /// One batch of what is committed.
@@ -331,14 +336,24 @@ impl Member {
 
 impl Running {
     fn wake(&mut self, context: &mut Context<'_>) {
-        if matches!(self.stage, Stage::Idle) && !self.proceed_is_due {
-            self.proceed_after(5 + context.dice.below(40), context);
+        if !self.proceed_is_due {
+            self.proceed_is_due = true;
+            context.effects.push(Effect::Proceed(5 + context.dice.below(40)));
         }
     }
 
-    fn proceed_after(&mut self, time: Time, context: &mut Context<'_>) {
-        self.proceed_is_due = true;
-        context.effects.push(Effect::Proceed(time));
+    /// A round is under way: the next one gathers, and that is the group commit.
+    fn is_busy(&self) -> bool {
+        self.writes.under_way.bytes() > 0
+    }
+
+    /// The disk begins what was ordered, if it is not busy.
+    fn write(&mut self, disk: &mut Disk, context: &mut Context<'_>) {
+        if self.writes.begin(disk) {
+            // Some disks are slow now and then.
+            let slow = if context.dice.below(50) == 0 { 60_000 } else { 1_000 };
+            context.effects.push(Effect::Wrote(120 + context.dice.below(slow)));
+        }
     }
 
     fn apply_when_due(&mut self, context: &mut Context<'_>) {
@@ -346,334 +361,6 @@ impl Running {
             self.apply_is_due = true;
             context.effects.push(Effect::Apply(10 + context.dice.below(300)));
         }
-    }
-
-    fn take_up(&mut self, input: Input, context: &mut Context<'_>) -> Result<()> {
-        let effects = &mut *context.effects;
-        match input {
-            Input::Asked(request, Ask::Read { range, serializable: false }) => {
-                self.reads.gathered.push((request, range));
-            }
-            Input::Asked(request, Ask::Read { range, .. }) => effects.push(self.read(request, &range)?),
-            Input::Asked(request, Ask::Propose { command, change }) => {
-                self.parked.push(Elsewhere { request, command, change });
-            }
-            Input::Heard(_, Packet::Raft(bytes)) => self.group.step(Message::decode(&bytes)?)?,
-            Input::Heard(from, Packet::Snapshot { message, tables }) => {
-                let message = Message::decode(&message)?;
-                let Some(mark) = message.snapshot() else { return Ok(()) };
-                self.arrived = Some((mark, tables, from));
-                self.group.step(message)?;
-            }
-            Input::Heard(from, Packet::SnapshotTaken { arrived }) => self.group.snapshot_sent(from, arrived),
-            Input::Heard(from, Packet::Forward { number, command, change }) => {
-                let term = self.group.standing().term;
-                let placed = match change {
-                    None => self.group.propose(vec![command]),
-                    Some(change) => self.group.propose_change(change, &command),
-                };
-                let place = placed.ok().map(|index| (index, term));
-                effects.push(Effect::Send { to: from, packet: Packet::Placed { number, place } });
-            }
-            Input::Heard(_, Packet::Placed { number, place }) => match (self.sent.remove(&number), place) {
-                (Some((_, elsewhere)), Some((index, term))) => {
-                    self.await_entry(index, term, elsewhere.request, effects)
-                }
-                // No log has it: it is tried again.
-                (Some((_, elsewhere)), None) => self.parked.push(elsewhere),
-                (None, _) => {}
-            },
-            Input::Lost(member) => {
-                self.group.unreachable(member);
-                self.give_up_on(|to| to == member, effects);
-            }
-            Input::Transfer(member) => self.group.transfer_leader(member),
-        }
-        Ok(())
-    }
-
-    /// Waits for an entry. What stood there before was an older leader's.
-    fn await_entry(&mut self, index: u64, term: u64, request: RequestId, effects: &mut Vec<Effect>) {
-        // It may be applied already: then its answer is gone.
-        if index <= self.applied {
-            return effects.push(Effect::Answer(request, Reply::Unknown));
-        }
-        for (_, (_, replaced)) in self.pending.split_off(&index) {
-            effects.push(Effect::Answer(replaced, Reply::Unknown));
-        }
-        self.pending.insert(index, (term, request));
-    }
-
-    fn give_up_on(&mut self, lost: impl Fn(u64) -> bool, effects: &mut Vec<Effect>) {
-        for (_, (_, elsewhere)) in self.sent.extract_if(.., |_, (to, _)| lost(*to)) {
-            effects.push(Effect::Answer(elsewhere.request, Reply::Unknown));
-        }
-    }
-
-    /// Proposals go into the own log, to the leader, or wait until there is one.
-    fn route_parked(&mut self, context: &mut Context<'_>) {
-        let standing = self.group.standing();
-        for elsewhere in std::mem::take(&mut self.parked) {
-            if self.group.can_propose() {
-                let Elsewhere { request, command, change } = elsewhere.clone();
-                let placed = match change {
-                    None => self.group.propose(vec![command]),
-                    Some(change) => self.group.propose_change(change, &command),
-                };
-                match placed {
-                    Ok(index) => self.await_entry(index, standing.term, request, context.effects),
-                    Err(_) => self.parked.push(elsewhere),
-                }
-            } else if standing.leader == 0 || standing.is_leader {
-                self.parked.push(elsewhere);
-            } else {
-                self.sent_next += 1;
-                let (number, command, change) = (self.sent_next, elsewhere.command.clone(), elsewhere.change);
-                self.sent.insert(number, (standing.leader, elsewhere));
-                let packet = Packet::Forward { number, command, change };
-                context.effects.push(Effect::Send { to: standing.leader, packet });
-            }
-        }
-    }
-
-    /// Does all work that the group has, as far as it needs no disk; else goes on when that has written.
-    fn settle(&mut self, disk: &mut Disk, context: &mut Context<'_>) -> Result<()> {
-        loop {
-            while self.group.has_work() {
-                let mut work = self.group.work();
-                self.say(std::mem::take(&mut work.messages), context)?;
-                let committed = std::mem::take(&mut work.committed);
-                self.hand_on(committed, context)?;
-                for (question, index) in std::mem::take(&mut work.reads) {
-                    self.name_index(question, index);
-                }
-                if let Some(mark) = work.snapshot.take() {
-                    self.begin_anew(&mark, work.hard_state.take(), disk, context)?;
-                }
-                if !work.entries.is_empty() || work.hard_state.is_some() {
-                    disk.append(&work.entries, work.hard_state);
-                    if work.must_sync {
-                        self.stage = Stage::Written(Box::new(work));
-                        // Some disks are slow now and then.
-                        let slow = if context.dice.below(50) == 0 { 60_000 } else { 900 };
-                        self.proceed_after(100 + context.dice.below(slow), context);
-                        return Ok(());
-                    }
-                }
-                self.persisted(work, context)?;
-            }
-            self.note_applied(context)?;
-            self.announce(context)?;
-            self.ask_for_reads(context.now);
-            self.answer_reads(context)?;
-            if !self.group.has_work() {
-                break;
-            }
-        }
-        // What raft wanted is on the disk by now; this was not wanted.
-        if let Some((_, _, from)) = self.arrived.take() {
-            context.effects.push(Effect::Send { to: from, packet: Packet::SnapshotTaken { arrived: false } });
-        }
-        if !self.inbox.is_empty() {
-            self.wake(context);
-        }
-        Ok(())
-    }
-
-    fn persisted(&mut self, work: Work, context: &mut Context<'_>) -> Result<()> {
-        let persisted = self.group.persisted(work);
-        self.say(persisted.messages, context)?;
-        self.hand_on(persisted.committed, context)
-    }
-
-    fn say(&mut self, messages: Vec<Message>, context: &mut Context<'_>) -> Result<()> {
-        for message in messages {
-            let to = message.to();
-            let packet = if message.is_snapshot() {
-                let tables = self.state.tables().clone();
-                let (index, term) = tables.applied();
-                let members: Vec<_> = self.state.members().cloned().collect();
-                let mark = SnapshotMark { index: index.0, term: term.0, membership: membership_of(&members) };
-                context.effects.push(Effect::Note(format!("a snapshot of {index} for {to}")));
-                Packet::Snapshot { message: message.with_snapshot(&mark).encode()?, tables }
-            } else {
-                Packet::Raft(message.encode()?)
-            };
-            context.effects.push(Effect::Send { to, packet });
-        }
-        Ok(())
-    }
-
-    fn hand_on(&mut self, committed: Vec<Entry>, context: &mut Context<'_>) -> Result<()> {
-        let own = self.own_id();
-        committed.iter().try_for_each(|entry| context.oracle.committed(own, entry))?;
-        if !committed.is_empty() {
-            self.to_apply.push_back(ToApply::Entries(committed.into()));
-            self.apply_when_due(context);
-        }
-        Ok(())
-    }
-
-    /// The log begins anew where the tables that arrived end.
-    fn begin_anew(
-        &mut self,
-        mark: &SnapshotMark,
-        hard_state: Option<HardState>,
-        disk: &mut Disk,
-        context: &mut Context<'_>,
-    ) -> Result<()> {
-        let (arrived, tables, from) = self.arrived.take().context("raft took a snapshot that never arrived")?;
-        ensure!(arrived.index == mark.index, "raft took the snapshot of {}, {} arrived", mark.index, arrived.index);
-        let start = LogStart { index: mark.index, term: mark.term, membership: mark.membership.clone() };
-        let hard_state = hard_state.unwrap_or_else(|| self.group.hard_state());
-        disk.arrived(arrived, tables.clone());
-        disk.restart_after(start, HardState { commit: hard_state.commit.max(mark.index), ..hard_state });
-        self.anew_at = mark.index;
-        self.to_apply.push_back(ToApply::Install(mark.clone(), tables));
-        self.apply_when_due(context);
-        context.effects.push(Effect::Send { to: from, packet: Packet::SnapshotTaken { arrived: true } });
-        Ok(())
-    }
-
-    fn note_applied(&mut self, context: &mut Context<'_>) -> Result<()> {
-        for (index, change) in std::mem::take(&mut self.changes) {
-            if index > self.anew_at {
-                self.group.apply_change(change)?;
-            }
-        }
-        self.group.applied(self.applied);
-        let own = self.own_id();
-        context.oracle.stands(own, self.group.standing())
-    }
-
-    fn announce(&mut self, context: &mut Context<'_>) -> Result<()> {
-        let standing = self.group.standing();
-        if (standing.leader, standing.term) != self.leader {
-            self.leader = (standing.leader, standing.term);
-            let leader = standing.leader;
-            if let Some((_, _, readers)) = self.reads.asked.take() {
-                self.reads.gathered.extend(readers);
-            }
-            self.give_up_on(|to| to != leader, context.effects);
-            let (own, term) = (self.own_id(), standing.term);
-            context.effects.push(Effect::Note(format!("{own} follows {leader} in term {term}")));
-            self.route_parked(context);
-        }
-        Ok(())
-    }
-
-    fn ask_for_reads(&mut self, now: Time) {
-        if self.reads.asked.as_ref().is_some_and(|(_, at, _)| now - at >= READ_RETRY)
-            && let Some((_, _, readers)) = self.reads.asked.take()
-        {
-            self.reads.gathered.extend(readers);
-        }
-        if self.reads.asked.is_none() && !self.reads.gathered.is_empty() {
-            self.reads.next += 1;
-            self.group.read_index(self.reads.next);
-            self.reads.asked = Some((self.reads.next, now, std::mem::take(&mut self.reads.gathered)));
-        }
-    }
-
-    fn name_index(&mut self, question: u64, index: u64) {
-        if self.reads.asked.as_ref().is_some_and(|(asked, ..)| *asked == question)
-            && let Some((_, _, readers)) = self.reads.asked.take()
-        {
-            self.reads.wait_for.extend(readers.into_iter().map(|(request, range)| (index, request, range)));
-        }
-    }
-
-    fn answer_reads(&mut self, context: &mut Context<'_>) -> Result<()> {
-        let applied = self.applied;
-        let due: Vec<_> = self.reads.wait_for.extract_if(.., |(index, ..)| *index <= applied).collect();
-        for (_, request, range) in due {
-            context.effects.push(self.read(request, &range)?);
-        }
-        Ok(())
-    }
-
-    fn read(&self, request: RequestId, range: &Range) -> Result<Effect> {
-        let reply = match self.state.plan_range(range) {
-            Ok(plan) => Reply::Read(plan.revision().0, plan.run()?),
-            Err(refusal) => Reply::Refused(refusal.to_string()),
-        };
-        Ok(Effect::Answer(request, reply))
-    }
-
-    fn apply_one(&mut self, entry: Entry, context: &mut Context<'_>) -> Result<()> {
-        let (index, term) = (entry.index, entry.term);
-        let (position, at_term) = (LogIndex(index), Term(term));
-        let outcome = if entry.data.is_empty() {
-            self.state.apply_nothing(position, at_term)?;
-            None
-        } else if entry.kind == EntryKind::Normal {
-            Some(self.state.apply(position, at_term, Proposal::decode(entry.data)?)?)
-        } else {
-            let (change, command) = MembershipChange::decode(&entry.data)?;
-            let proposal = Proposal::decode(command)?;
-            let removed = match proposal.command {
-                Command::MemberRemove { id } => Some(id.0),
-                _ => None,
-            };
-            let applied = self.state.apply(position, at_term, proposal)?;
-            self.changes.push((index, applied.outcome.is_ok().then_some(change)));
-            if applied.outcome.is_ok() && removed == Some(self.own_id()) {
-                context.effects.push(Effect::Removed);
-            }
-            Some(applied)
-        };
-        self.applied = index;
-        while let Some(first) = self.pending.first_entry().filter(|first| *first.key() <= index) {
-            let (place, (of_term, request)) = (*first.key(), *first.get());
-            first.remove();
-            let ours = place == index && of_term == term;
-            let reply = outcome.clone().filter(|_| ours).map_or(Reply::Unknown, Reply::Applied);
-            context.effects.push(Effect::Answer(request, reply));
-        }
-        if let Some(applied) = outcome
-            && !applied.events.is_empty()
-        {
-            context.effects.push(Effect::Changed(applied.revision.0, applied.events));
-        }
-        if !self.changes.is_empty() {
-            self.wake(context);
-        }
-        self.compare_digest(index, context)
-    }
-
-    fn compare_digest(&self, index: u64, context: &mut Context<'_>) -> Result<()> {
-        if index.is_multiple_of(DIGEST_EVERY) {
-            let hash = self.state.hash_kv(None)?.run()?;
-            context.oracle.holds(self.own_id(), index, hash.revision.0, hash.hash)?;
-        }
-        Ok(())
-    }
-
-    fn install(
-        &mut self,
-        mark: &SnapshotMark,
-        tables: MemTables,
-        disk: &mut Disk,
-        context: &mut Context<'_>,
-    ) -> Result<()> {
-        disk.commit_tables(&tables);
-        disk.discard_arrived();
-        self.state = State::open(tables).context("open the tables of a snapshot")?;
-        let applied = self.state.applied().0.0;
-        ensure!(applied == mark.index, "a snapshot of {} holds {applied}", mark.index);
-        self.applied = applied;
-        let rest = self.pending.split_off(&(applied + 1));
-        for (_, (_, request)) in std::mem::replace(&mut self.pending, rest) {
-            context.effects.push(Effect::Answer(request, Reply::Unknown));
-        }
-        context.effects.push(Effect::Listens(self.state.revision().0 + 1));
-        context.effects.push(Effect::Note(format!("{} took over the tables of {applied}", self.own_id())));
-        self.wake(context);
-        let hash = self.state.hash_kv(None)?.run()?;
-        if applied.is_multiple_of(DIGEST_EVERY) {
-            context.oracle.holds(self.own_id(), applied, hash.revision.0, hash.hash)?;
-        }
-        Ok(())
     }
 
     fn own_id(&self) -> u64 {
@@ -699,14 +386,7 @@ fn still_wanted(recovered: Recovered, applied: u64, keep: u64) -> (LogStart, Vec
 
 /// Who votes and who listens among these.
 pub(crate) fn membership_of(members: &[eyrie_state::Member]) -> Membership {
-    let mut membership = Membership::default();
-    for member in members {
-        let list = if member.learner { &mut membership.learners } else { &mut membership.voters };
-        list.push(member.id.0);
-    }
-    membership.voters.sort_unstable();
-    membership.learners.sort_unstable();
-    membership
+    Membership::of(members.iter().map(|member| (member.id.0, member.learner)))
 }
 
 /// Bytes of a command for the log.

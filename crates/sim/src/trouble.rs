@@ -6,7 +6,8 @@ use anyhow::Result;
 use eyrie_raft::{MembershipChange, VoteChange};
 use eyrie_state::{Command, Member as Row, MemberId, Revision};
 
-use crate::member::{Ask, Input, bytes_of};
+use crate::member::{Ask, Input, Running, bytes_of};
+use crate::script::{Step, Who};
 use crate::world::{World, row};
 
 /// Whoever adds and removes members.
@@ -44,13 +45,7 @@ pub(crate) fn make(world: &mut World) -> Result<()> {
             let power = world.dice.below(2) == 0;
             ids.iter().for_each(|id| world.crash(*id, power, Some(back_after + id * 1_000)));
         }
-        6..8 => {
-            world.note(&format!("{one} is cut off"));
-            for id in ids.iter().filter(|id| **id != one) {
-                world.net.cut(one, *id);
-                world.net.cut(*id, one);
-            }
-        }
+        6..8 => cut_off(world, one),
         8 => {
             world.note(&format!("{one} is not heard by {other}"));
             world.net.cut(one, other);
@@ -71,20 +66,65 @@ pub(crate) fn make(world: &mut World) -> Result<()> {
             world.net.jitter = [200, 5_000, 60_000][world.dice.below(3) as usize];
             world.note("bad weather");
         }
-        11..13 => {
-            world.net.heal();
-            world.note("the network is whole");
-        }
-        13 => {
-            if let Some(leader) = world.leader() {
-                world.note(&format!("leadership is to go from {leader} to {other}"));
-                world.input(leader, Input::Transfer(other))?;
-            }
-        }
+        11..13 => heal(world),
+        13 => transfer(world, other)?,
         14 => compact(world)?,
         _ => turn_a_bit_or_resize(world, one),
     }
     Ok(())
+}
+
+/// One step of a script.
+pub(crate) fn follow(world: &mut World, step: Step) -> Result<()> {
+    let those = |world: &World, who: Who| match who {
+        Who::Leader => world.leader().into_iter().collect(),
+        Who::All => world.members.keys().copied().collect::<Vec<_>>(),
+        Who::Member(id) => vec![id],
+    };
+    match step {
+        Step::Down { who, power, back } => {
+            those(world, who).into_iter().for_each(|id| world.crash(id, power, Some(back)));
+        }
+        Step::Cut(who) => those(world, who).into_iter().for_each(|id| cut_off(world, id)),
+        Step::Break(one, other) => world.disconnect(one, other),
+        Step::Heal => heal(world),
+        Step::Transfer(to) => transfer(world, to)?,
+        Step::Remove(who) => {
+            let Some(leader) = world.leader() else { return Ok(()) };
+            those(world, who).into_iter().try_for_each(|id| remove(world, leader, MemberId(id)))?;
+        }
+        Step::Compact => compact(world)?,
+        Step::Rot(who) => those(world, who).into_iter().for_each(|id| turn_a_bit(world, id)),
+    }
+    Ok(())
+}
+
+fn cut_off(world: &mut World, one: u64) {
+    world.note(&format!("{one} is cut off"));
+    for id in world.members.keys().copied().filter(|id| *id != one).collect::<Vec<_>>() {
+        world.net.cut(one, id);
+        world.net.cut(id, one);
+    }
+}
+
+fn heal(world: &mut World) {
+    world.net.heal();
+    world.note("the network is whole");
+}
+
+fn transfer(world: &mut World, to: u64) -> Result<()> {
+    let Some(leader) = world.leader() else { return Ok(()) };
+    world.note(&format!("leadership is to go from {leader} to {to}"));
+    world.input(leader, Input::Transfer(to))
+}
+
+fn turn_a_bit(world: &mut World, one: u64) {
+    world.operator().rotten = Some(one);
+    if let Some(member) = world.members.get_mut(&one) {
+        member.disk.rot();
+    }
+    world.note(&format!("a bit turns in the log of {one}"));
+    world.crash(one, false, Some(1_000));
 }
 
 fn compact(world: &mut World) -> Result<()> {
@@ -96,25 +136,28 @@ fn compact(world: &mut World) -> Result<()> {
 
 fn turn_a_bit_or_resize(world: &mut World, one: u64) {
     let up = world.members.values().filter(|member| member.is_up()).count();
-    let whole = up == world.members.len() && world.members.len() >= 3;
+    let rows: Vec<Row> = knows(world).map_or(vec![], |running| running.state.members().cloned().collect());
+    // A learner's copy counts for nothing, and a newcomer that has not begun has none.
+    let voters = rows.iter().filter(|row| !row.learner).count();
+    let whole = up == world.members.len() && up >= rows.len() && voters >= 3;
     if world.dice.below(2) == 0 && whole && world.operator().rotten.is_none() {
         // Only one: whatever leaves a quorum of good copies must be survived.
-        world.operator().rotten = Some(one);
-        if let Some(member) = world.members.get_mut(&one) {
-            member.disk.rot();
-        }
-        world.note(&format!("a bit turns in the log of {one}"));
-        world.crash(one, false, Some(1_000));
+        turn_a_bit(world, one);
     } else {
         let wanted = 3 + world.dice.below(3) as usize;
         world.operator().wanted = wanted;
     }
 }
 
+/// Of the members that run, the one that has applied most.
+fn knows(world: &World) -> Option<&Running> {
+    world.members.values().filter_map(|member| member.running.as_ref()).max_by_key(|running| running.applied())
+}
+
 /// What a careful operator does now: one change at a time, and none that would cost the quorum.
 pub(crate) fn operate(world: &mut World) -> Result<()> {
-    let Some(leader) = world.leader() else { return Ok(()) };
-    let Some(running) = world.members[&leader].running.as_ref() else { return Ok(()) };
+    // Also without a leader: whoever has heard that a newcomer was let in may start it, and its vote may be the one that lacks.
+    let Some(running) = knows(world) else { return Ok(()) };
     let rows: Vec<Row> = running.state.members().cloned().collect();
     let commit = running.group.standing().commit;
     let removed: Vec<u64> = running.state.removed_members().map(|id| id.0).collect();
@@ -133,6 +176,7 @@ pub(crate) fn operate(world: &mut World) -> Result<()> {
             world.operator().rotten = None;
         }
     }
+    let Some(leader) = world.leader() else { return Ok(()) };
     let is_up = |world: &World, id: MemberId| world.members.get(&id.0).is_some_and(|member| member.is_up());
     let voters = rows.iter().filter(|row| !row.learner).count();
     let voters_up = rows.iter().filter(|row| !row.learner && is_up(world, row.id)).count();

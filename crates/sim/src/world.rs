@@ -15,9 +15,11 @@ use eyrie_tests::load::Dice;
 
 use crate::clients::{Client, all, pair};
 use crate::disk::Disk;
+use crate::flaw::Flaw;
 use crate::member::{Ask, Context, Effect, Input, Member, Packet, Reply, RequestId, membership_of};
 use crate::net::{Net, Time};
 use crate::oracle::Oracle;
+use crate::script::Script;
 use crate::trouble::Operator;
 
 /// Between two ticks of a member.
@@ -37,6 +39,7 @@ const EVENTS_MAX: usize = 3_000_000;
 enum Event {
     Tick(u64, u64),
     Proceed(u64, u64),
+    Wrote(u64, u64),
     Apply(u64, u64),
     Deliver(u64, u64, Packet),
     /// A client asks, or gives up.
@@ -49,6 +52,8 @@ enum Event {
     Lost(u64, u64),
     Housekeeping,
     Trouble,
+    /// The next step of the script.
+    Step(usize),
     Operator,
     Heal,
     End(u64, u64),
@@ -105,6 +110,30 @@ pub(crate) struct World {
     operator: Operator,
     starts: u64,
     trace: String,
+    flaw: Option<Flaw>,
+    script: Option<Script>,
+}
+
+/// What each check says of a history, by its name.
+pub type Verdicts = Vec<(&'static str, Result<(), String>)>;
+
+/// Runs the world of a seed with stores that are broken on purpose, and says what was noticed, if anything was.
+pub fn notice(seed: u64, flaw: Flaw) -> Option<String> {
+    let mut world = World::new(seed, None);
+    world.flaw = Some(flaw);
+    finish(seed, world).err().map(|failure| format!("{:#}", failure.error))
+}
+
+/// As [`notice`], but nobody looks before the end. What each check says of the history; `None` when the world
+/// came to no end, as broken ones may.
+pub fn run_flawed(seed: u64, flaw: Flaw) -> Option<Verdicts> {
+    let mut world = World::new(seed, None);
+    world.flaw = Some(flaw);
+    world.oracle.blind = true;
+    let ran = std::panic::catch_unwind(AssertUnwindSafe(|| world.come_to_rest().and_then(|()| world.history())));
+    let history = ran.ok()?.ok()?;
+    let verdicts = history.verdicts().into_iter();
+    Some(verdicts.map(|(check, verdict)| (check, verdict.map_err(|error| format!("{error:#}")))).collect())
 }
 
 /// Runs the world of a seed to its end and checks it.
@@ -112,7 +141,25 @@ pub(crate) struct World {
 /// # Errors
 /// The first promise that was broken.
 pub fn run(seed: u64) -> Result<Report, Failure> {
-    let mut world = World::new(seed);
+    finish(seed, World::new(seed, None))
+}
+
+/// As [`run`], with trouble by script; the seed is for all that the script leaves open.
+///
+/// # Errors
+/// As for [`run`]; also a script that can't be read, and one that does not lead where it says.
+pub fn play(seed: u64, script: &str) -> Result<Report, Failure> {
+    let failed = |error, trace| Failure { seed, error, trace };
+    let script = Script::read(script).map_err(|error| failed(error, String::new()))?;
+    let must = script.must.clone();
+    let report = finish(seed, World::new(seed, Some(script)))?;
+    match must.into_iter().find(|words| !report.trace.contains(words)) {
+        Some(words) => Err(failed(anyhow::anyhow!("it never came to this: {words}"), report.trace)),
+        None => Ok(report),
+    }
+}
+
+fn finish(seed: u64, mut world: World) -> Result<Report, Failure> {
     // A panic ends a member; no world may bring one about.
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     let ran = ran.unwrap_or_else(|panic| {
@@ -123,9 +170,10 @@ pub fn run(seed: u64) -> Result<Report, Failure> {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, script: Option<Script>) -> Self {
         let mut dice = Dice::new(seed);
-        let count = if dice.below(3) == 0 { 5 } else { 3 };
+        let by_chance = if dice.below(3) == 0 { 5 } else { 3 };
+        let count = script.as_ref().map_or(by_chance, |script| script.members);
         let rows: Vec<Row> = (1..=count).map(row).collect();
         let start = LogStart { index: count, term: 1, membership: membership_of(&rows) };
         let members =
@@ -147,6 +195,8 @@ impl World {
             operator: Operator::new(count),
             starts: 0,
             trace: String::new(),
+            flaw: None,
+            script,
             dice,
         };
         world.net.heal();
@@ -156,7 +206,13 @@ impl World {
         for client in 0..CLIENTS {
             world.after(200_000 + client as u64, Event::Client(client));
         }
-        world.after(300_000, Event::Trouble);
+        match &world.script {
+            None => world.after(300_000, Event::Trouble),
+            Some(script) => {
+                let times: Vec<Time> = script.steps.iter().map(|(at, _)| *at).collect();
+                times.into_iter().enumerate().for_each(|(number, at)| world.after(at, Event::Step(number)));
+            }
+        }
         world.after(300_000, Event::Operator);
         world.after(5_000, Event::Housekeeping);
         world.after(TROUBLED, Event::Heal);
@@ -164,12 +220,17 @@ impl World {
     }
 
     fn run(&mut self) -> Result<Report> {
+        self.come_to_rest()?;
+        self.judge()
+    }
+
+    fn come_to_rest(&mut self) -> Result<()> {
         for _ in 0..EVENTS_MAX {
             let Some(((at, _), event)) = self.queue.pop_first() else { bail!("nothing happens any more") };
             self.now = at;
             self.happen(event)?;
             if self.healing && self.now > TROUBLED + PATIENCE && self.at_rest() {
-                return self.judge();
+                return Ok(());
             }
             ensure!(self.now < TROUBLED + RECOVERY, "the members do not come to one mind: {}", self.whereabouts());
         }
@@ -189,7 +250,8 @@ impl World {
             }
             Event::Proceed(id, life) if self.alive(id, life) => self.step(id, Member::proceed)?,
             Event::Apply(id, life) if self.alive(id, life) => self.step(id, Member::apply)?,
-            Event::Proceed(..) | Event::Apply(..) => {}
+            Event::Wrote(id, life) if self.alive(id, life) => self.step(id, Member::wrote)?,
+            Event::Proceed(..) | Event::Wrote(..) | Event::Apply(..) => {}
             Event::Deliver(from, to, packet) => {
                 let refused =
                     matches!(packet, Packet::Snapshot { .. }) && !self.members.get(&to).is_some_and(Member::is_up);
@@ -218,6 +280,10 @@ impl World {
                     let pause = 20_000 + self.dice.below(350_000);
                     self.after(pause, Event::Trouble);
                 }
+            }
+            Event::Step(number) => {
+                let step = self.script.as_ref().map(|script| script.steps[number].1);
+                step.map_or(Ok(()), |step| crate::trouble::follow(self, step))?;
             }
             Event::Operator => {
                 crate::trouble::operate(self)?;
@@ -254,8 +320,13 @@ impl World {
     fn step(&mut self, id: u64, step: impl FnOnce(&mut Member, &mut Context<'_>) -> Result<()>) -> Result<()> {
         let Some(member) = self.members.get_mut(&id) else { return Ok(()) };
         let mut effects = Vec::new();
-        let mut context =
-            Context { now: self.now, dice: &mut self.dice, oracle: &mut self.oracle, effects: &mut effects };
+        let mut context = Context {
+            now: self.now,
+            dice: &mut self.dice,
+            oracle: &mut self.oracle,
+            effects: &mut effects,
+            flaw: self.flaw,
+        };
         step(member, &mut context)?;
         let life = member.life;
         for effect in effects {
@@ -272,6 +343,7 @@ impl World {
                 self.after(way, Event::Answer(request, reply));
             }
             Effect::Proceed(time) => self.after(time, Event::Proceed(id, life)),
+            Effect::Wrote(time) => self.after(time, Event::Wrote(id, life)),
             Effect::Apply(time) => self.after(time, Event::Apply(id, life)),
             Effect::Listens(from) => {
                 let key = (id, life, from);
@@ -422,6 +494,12 @@ impl World {
         }
     }
 
+    /// The connections of two members end.
+    pub(crate) fn disconnect(&mut self, one: u64, other: u64) {
+        self.after(100, Event::Lost(one, other));
+        self.after(100, Event::Lost(other, one));
+    }
+
     /// A new member with nothing, as `member add` and a first start make it.
     pub(crate) fn found_newcomer(&mut self, id: u64, rows: &[Row]) {
         let start = LogStart { index: 0, term: 0, membership: Membership::default() };
@@ -491,6 +569,17 @@ impl World {
     }
 
     fn judge(&mut self) -> Result<Report> {
+        let checked = self.history()?.check()?;
+        Ok(Report {
+            checked,
+            promised: self.oracle.counts(),
+            starts: self.starts,
+            trace: std::mem::take(&mut self.trace),
+        })
+    }
+
+    /// All that clients and watchers were told, and what the members hold.
+    fn history(&mut self) -> Result<History> {
         let mut ends = Vec::new();
         for member in self.members.values() {
             let state = &member.running.as_ref().context("a member that runs")?.state;
@@ -502,14 +591,7 @@ impl World {
             ends.push(End { member: format!("member {}", member.id), revision, pairs, digest });
         }
         let streams = std::mem::take(&mut self.streams).into_values().filter(|stream| !stream.responses.is_empty());
-        let history = History { ops: std::mem::take(&mut self.ops), streams: streams.collect(), ends };
-        let checked = history.check()?;
-        Ok(Report {
-            checked,
-            promised: self.oracle.counts(),
-            starts: self.starts,
-            trace: std::mem::take(&mut self.trace),
-        })
+        Ok(History { ops: std::mem::take(&mut self.ops), streams: streams.collect(), ends })
     }
 }
 

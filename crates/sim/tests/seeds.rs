@@ -4,6 +4,8 @@
 
 /// Seeds of the short and of the long form.
 const SEEDS: [u64; 2] = [50, 10_000];
+/// In so many worlds a flaw must have been noticed.
+const FLAWED_SEEDS: u64 = 25;
 /// Parts of the long form, so that both cores work.
 const PARTS: u64 = 2;
 
@@ -44,4 +46,49 @@ fn the_same_seed_is_the_same_world() {
         assert_eq!(once, again, "seed {seed}");
     }
     assert_ne!(eyrie_sim::run(3).unwrap().trace, eyrie_sim::run(14).unwrap().trace);
+}
+
+/// Each check finds what it is there for, in stores that are broken on purpose.
+#[test]
+fn every_check_finds_a_broken_store() {
+    use eyrie_sim::Flaw;
+    for (flaw, check) in [
+        (Flaw::ForgetsEvents, "watch"),
+        (Flaw::StaleReads, "replay"),
+        (Flaw::StaleReads, "linearizability"),
+        (Flaw::LosesWrites, "replay"),
+        (Flaw::HoldsOtherwise, "at the end"),
+    ] {
+        let found = (1..=FLAWED_SEEDS).find_map(|seed| {
+            let verdicts = eyrie_sim::run_flawed(seed, flaw)?;
+            let (_, verdict) = verdicts.into_iter().find(|(name, _)| *name == check)?;
+            Some((seed, verdict.err()?))
+        });
+        let (seed, why) = found.unwrap_or_else(|| panic!("{flaw:?} is not noticed by the check `{check}`"));
+        println!("{flaw:?}: noticed in seed {seed} by `{check}`: {why}");
+    }
+    // Members that are broken like this contradict each other long before the end.
+    let found = (1..=FLAWED_SEEDS).find_map(|seed| eyrie_sim::notice(seed, Flaw::PromisesBeforeSync));
+    println!("{:?}: {}", Flaw::PromisesBeforeSync, found.expect("promises that power cuts break are noticed"));
+}
+
+/// The folder of the scripts.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+/// Each script is played in so many worlds.
+const PLAYED: u64 = 6;
+
+/// What was found once stays found: stories of bugs, each in some worlds.
+#[test]
+fn every_script_ends_well() {
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(SCRIPTS).unwrap() {
+        let path = file.unwrap().path();
+        let script = std::fs::read_to_string(&path).unwrap();
+        for seed in 1..=PLAYED {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            eyrie_sim::play(seed, &script).unwrap_or_else(|failure| panic!("{name}, {failure}"));
+            names.push(name);
+        }
+    }
+    assert!(names.len() as u64 >= 4 * PLAYED, "{names:?}");
 }

@@ -59,6 +59,25 @@ pub struct Checked {
 }
 
 impl History {
+    /// Each check by itself, as far as one can be made without those before it: how the checks themselves are tried.
+    pub fn verdicts(&self) -> Vec<(&'static str, Result<()>)> {
+        let mut watched = watch::check_each(&self.streams);
+        let log = match Log::of(&self.streams) {
+            Ok(log) => log,
+            Err(error) => return vec![("watch", watched.and(Err(error)))],
+        };
+        watched = watched.and_then(|()| watch::check_against(&self.streams, &log));
+        let replayed = replay::check(&self.ops, &log);
+        let placed = replayed.as_ref().ok().cloned().unwrap_or_else(|| replay::Placed::by_answers(&self.ops, &log));
+        let seen = log.first_seen(&self.streams, &self.ops);
+        vec![
+            ("watch", watched),
+            ("replay", replayed.map(drop)),
+            ("linearizability", linear::check(&self.ops, &placed, &seen)),
+            ("at the end", last::check(&self.ends, &log)),
+        ]
+    }
+
     /// Checks everything.
     ///
     /// # Errors

@@ -21,10 +21,19 @@ pub(super) struct Placed {
 
 impl Placed {
     /// Takes every answer at its word.
-    #[cfg(test)]
     pub(super) fn from_answers(ops: &[Op]) -> Placed {
         let made = ops.iter().map(|op| op.answer().filter(|answer| answer.wrote).map(|answer| answer.revision));
         Placed { made: made.collect(), unknown_that_happened: 0 }
+    }
+
+    /// The same, and finds in the log what took place without an answer, as far as it can.
+    pub(super) fn by_answers(ops: &[Op], log: &Log) -> Placed {
+        let mut placed = Placed::from_answers(ops);
+        let makers = placed.made.iter().enumerate().filter_map(|(op, made)| Some(((*made)?, op)));
+        let mut makers: BTreeMap<i64, usize> = makers.collect();
+        // What can't be found is left out: whatever relies on it can't be explained then.
+        let _ = place_the_unknown(ops, log, &mut makers, &mut placed.made);
+        placed
     }
 
     /// How many operations without an answer took place.
