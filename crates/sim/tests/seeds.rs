@@ -75,7 +75,7 @@ fn every_check_finds_a_broken_store() {
 /// The folder of the scripts.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
 /// Each script is played in so many worlds.
-const PLAYED: u64 = 6;
+const PLAYED: u64 = 3;
 
 /// What was found once stays found: stories of bugs, each in some worlds.
 #[test]
