@@ -204,6 +204,23 @@ pub const GC_PAUSE: Duration = Duration::from_secs(900);
 pub const META_LEN_MAX: u64 = 2 << 30;
 /// Largest log that is read to count its rows: Milvus closes logs at 16 MB, compaction writes up to 64 MB.
 pub const LOG_LEN_MAX: u64 = 1 << 30;
+/// The first bytes of a log, which say where it belongs: some hundred are enough.
+pub const LOG_HEAD_LEN: u64 = 4 << 10;
+/// The last bytes of a log, which describe its column: mostly some hundred, with the statistics of long texts some thousand.
+pub const LOG_TAIL_LEN: u64 = 28 << 10;
+/// Logs of one collection that salvage looks through: about 100 bytes of memory each.
+pub const SALVAGE_LOGS_MAX: u64 = 20_000_000;
+/// Logs whose ends are read at once.
+pub const SALVAGE_READS: usize = 32;
+/// Segments whose keys and times are read at once: each may have some millions of rows.
+pub const SALVAGE_SEGMENTS_READ: usize = 4;
+/// Bytes that the rows and deletes of one slice of a census may take. What is more is counted in slices, and read once for each.
+pub const CENSUS_LEN_MAX: u64 = 1 << 30;
+/// Segments that are written anew and imported at once: each holds one log in memory, twice.
+pub const SALVAGE_IMPORTS: usize = 4;
+/// How long the keys of a new collection are looked for in Milvus's storage before they count as missing: a compaction may
+/// move them meanwhile.
+pub const READ_BACK_LIMIT: Duration = Duration::from_secs(120);
 /// How often a run that creates a backup says that it lives; after three times that it counts as gone.
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
 /// Tasks that the REST interface remembers; the oldest that are done are forgotten.

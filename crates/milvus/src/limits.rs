@@ -27,3 +27,10 @@ pub(crate) const THRIFT_ITEMS_MAX: usize = 1 << 20;
 
 /// Rows of one log whose values are read into memory: Milvus closes a segment at 1 GB, which are some millions.
 pub(crate) const LOG_VALUES_MAX: u64 = 1 << 26;
+
+/// Different sets of segments in which rows of one partition stand. A compaction leaves a few; beyond this nothing that Milvus
+/// does explains it, and the memory for them would have no bound.
+pub(crate) const HOLDERS_MAX: usize = 1 << 20;
+
+/// Longest text that a field of Milvus holds, in bytes.
+pub(crate) const TEXT_LEN_MAX: u64 = 65_535;

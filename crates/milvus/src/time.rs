@@ -1,7 +1,7 @@
 //! Moments for a person: UTC, to the millisecond.
 
 /// `2026-11-22T11:25:03.120Z`.
-pub(crate) fn utc(unix_ms: u64) -> String {
+pub fn utc(unix_ms: u64) -> String {
     let (secs, ms) = (unix_ms / 1000, unix_ms % 1000);
     let (days, of_day) = (secs / 86_400, secs % 86_400);
     let (year, month, day) = date(days);

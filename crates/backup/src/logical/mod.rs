@@ -3,6 +3,7 @@
 //! ```text
 //! create    Milvus: what is there, flush, which segments ─▶ copies of their logs ─▶ meta files, the marker last
 //! restore   meta files ─▶ plan ─▶ Milvus: databases, collections, partitions, indexes ─▶ imports, counted ─▶ load
+//! salvage   logs alone ─▶ what each segment is ─▶ a schema of a person ─▶ Milvus: collection, each row once, compared
 //! ```
 //!
 //! A backup counts when `meta/backup_meta.json` is there, and that is written last. Rows are counted before anybody is
@@ -19,6 +20,7 @@ mod http;
 mod milvus;
 pub mod news;
 pub mod restore;
+pub mod salvage;
 pub mod server;
 pub mod store;
 pub mod verify;

@@ -31,6 +31,8 @@ struct State {
     calls: usize,
     /// Whether imports find nothing, and are completed nevertheless.
     blind: bool,
+    /// Whether imported rows get logs of their own, as Milvus writes them.
+    stores: bool,
     /// Collections that can't be flushed.
     stuck: Vec<String>,
     /// Collections whose flush never ends.
@@ -124,6 +126,17 @@ impl Aviary {
         self.state.lock().unwrap().blind = blind;
     }
 
+    /// From now on imported rows get logs of their own.
+    pub(crate) fn stores_imports(&self) {
+        self.state.lock().unwrap().stores = true;
+    }
+
+    /// Partitions and segments of a collection.
+    pub(crate) fn stored(&self, name: &str) -> (i64, Vec<(String, i64)>, Vec<pb::PersistentSegmentInfo>) {
+        let collection = self.state.lock().unwrap().collections[name].clone();
+        (collection.id, collection.partitions, collection.segments)
+    }
+
     /// This collection can't be flushed.
     pub(crate) fn sticks(&self, name: &str) {
         self.state.lock().unwrap().stuck.push(name.into());
@@ -171,6 +184,31 @@ impl Aviary {
     fn find(&self, name: &str) -> Result<Collection, pb::Status> {
         let found = self.state.lock().unwrap().collections.get(name).cloned();
         found.ok_or_else(|| pb::Status { error_code: 4, code: 100, reason: "collection not found".into(), ..ok() })
+    }
+
+    /// Writes what lies in a folder as a new segment.
+    async fn store(&self, name: &str, partition: &str, folder: &str, rows: i64) {
+        let found = self.find(name).ok().filter(|_| self.state.lock().unwrap().stores);
+        let Some(collection) = found else { return };
+        let partition = collection.partitions.iter().find(|(known, _)| known == partition).unwrap().1;
+        let segment_id = self.id();
+        let folder = folder.strip_prefix("files/").unwrap();
+        let entries: Vec<_> = self.bucket.list(folder).try_collect().await.unwrap();
+        for entry in entries {
+            let rest = entry.key.strip_prefix(folder).unwrap();
+            let key = format!("insert_log/{}/{partition}/{segment_id}/{rest}", collection.id);
+            self.bucket.put(&key, self.bucket.read(&entry.key).await.unwrap()).await.unwrap();
+        }
+        let (collection_id, partition_id) = (collection.id, partition);
+        let info = pb::PersistentSegmentInfo {
+            segment_id,
+            collection_id,
+            partition_id,
+            num_rows: rows,
+            state: 4,
+            ..Default::default()
+        };
+        self.state.lock().unwrap().collections.get_mut(name).unwrap().segments.push(info);
     }
 
     /// Rows that an import of these folders brings.
@@ -317,6 +355,15 @@ impl MilvusService for Aviary {
         Ok(Response::new(ok()))
     }
 
+    async fn create_partition(&self, request: Request<pb::CreatePartitionRequest>) -> Answer<pb::Status> {
+        self.meet()?;
+        let (request, id) = (request.into_inner(), self.id());
+        let mut state = self.state.lock().unwrap();
+        let collection = state.collections.get_mut(&request.collection_name).unwrap();
+        collection.partitions.push((request.partition_name, id));
+        Ok(Response::new(ok()))
+    }
+
     async fn drop_collection(&self, request: Request<pb::DropCollectionRequest>) -> Answer<pb::Status> {
         self.meet()?;
         self.drop_collection_now(&request.get_ref().collection_name);
@@ -337,6 +384,9 @@ impl MilvusService for Aviary {
         self.meet()?;
         let request = request.into_inner();
         let imported = self.import_now(&request.files).await;
+        if let Ok(rows) = &imported {
+            self.store(&request.collection_name, &request.partition_name, &request.files[0], *rows).await;
+        }
         let task = self.id();
         let mut state = self.state.lock().unwrap();
         if let (Ok(rows), Some(collection)) = (&imported, state.collections.get_mut(&request.collection_name)) {

@@ -4,6 +4,7 @@ mod config;
 mod create;
 mod list;
 mod restore;
+mod salvage;
 mod server;
 mod tell;
 
@@ -74,6 +75,8 @@ enum Command {
     Delete(Delete),
     /// Restore a backup
     Restore(restore::Restore),
+    /// Get rows out of Milvus's bucket when its metadata is gone
+    Salvage(salvage::Salvage),
     /// Serve all of this over REST
     Server(server::Server),
 }
@@ -150,6 +153,7 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
             Command::Verify(verify) => context.verify(&verify).await,
             Command::Delete(delete) => list::delete(&context, &delete).await,
             Command::Restore(restore) => restore.run(&context).await,
+            Command::Salvage(salvage) => salvage.run(&context).await,
             Command::Server(server) => server.run(&context).await,
             Command::Config(_) => Ok(DONE),
         }

@@ -6,15 +6,21 @@
 //!
 //! All integers are little endian. Nothing that is read here is believed: every length is checked against the bytes at hand.
 
+mod ends;
 pub mod parquet;
 mod thrift;
+mod write;
 
 use thiserror::Error;
 
-pub use parquet::{Inflate, Parquet, Values};
+pub use ends::Ends;
+pub use parquet::{Inflate, Parquet, Physical, Values};
+pub use write::{log, only};
 
 /// The first four bytes.
 const MAGIC: u32 = 0x00ff_fabc;
+/// How long they are.
+const MAGIC_LEN: usize = 4;
 /// Time, kind, length, position of the next event.
 const HEADER_LEN: usize = 17;
 /// Four ids, two times, the type of data.
@@ -202,7 +208,7 @@ impl<'b> Cursor<'b> {
         if head.len < HEADER_LEN + DESCRIPTOR_LEN + POST_HEADERS_LEN {
             return Err(BadLog("the descriptor is too short"));
         }
-        self.at = 4 + head.len;
+        self.at = MAGIC_LEN + head.len;
         Ok(descriptor)
     }
 

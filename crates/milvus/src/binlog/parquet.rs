@@ -1,7 +1,7 @@
 //! A Parquet file with one column: how many rows it has, and its values.
 //!
-//! What Milvus writes is read: keys, times and the like as 64-bit numbers or as text, plain or by a dictionary, with or
-//! without nulls, uncompressed or in a compression that the caller undoes.
+//! What Milvus writes is read: all of its types, plain or by a dictionary, with or without room for nulls, uncompressed or in
+//! a compression that the caller undoes.
 
 use std::ops::Range;
 
@@ -12,9 +12,70 @@ use crate::limits::LOG_VALUES_MAX;
 /// The last four bytes, and the first.
 const MAGIC: &[u8] = b"PAR1";
 const CUT: BadLog = BadLog("the rows end too early");
+const NO_PARQUET: BadLog = BadLog("the rows are no Parquet file");
+const UNKNOWN: BadLog = BadLog("the column is of a kind that is not read here");
 
 /// Undoes a compression: Parquet's number of it, the bytes, and how many bytes come out.
 pub type Inflate<'f> = &'f dyn Fn(i64, &[u8], usize) -> Option<Vec<u8>>;
+
+/// How a column's values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Physical {
+    /// One bit each.
+    Bool,
+    /// Four bytes; small integers, too.
+    Int32,
+    /// Eight bytes.
+    Int64,
+    /// Four bytes.
+    Float,
+    /// Eight bytes.
+    Double,
+    /// A length, and as many bytes.
+    Text,
+    /// So many bytes each: vectors.
+    Fixed(usize),
+}
+
+impl Physical {
+    fn of(leaf: &Thrift<'_>) -> Option<Physical> {
+        Some(match leaf.int(1)? {
+            0 => Physical::Bool,
+            1 => Physical::Int32,
+            2 => Physical::Int64,
+            4 => Physical::Float,
+            5 => Physical::Double,
+            6 => Physical::Text,
+            7 => Physical::Fixed(usize::try_from(leaf.int(2)?).ok().filter(|width| *width > 0)?),
+            _ => return None,
+        })
+    }
+
+    /// Parquet's number of it.
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Physical::Bool => 0,
+            Physical::Int32 => 1,
+            Physical::Int64 => 2,
+            Physical::Float => 4,
+            Physical::Double => 5,
+            Physical::Text => 6,
+            Physical::Fixed(_) => 7,
+        }
+    }
+
+    /// No values yet.
+    fn none(self) -> Values {
+        match self {
+            Physical::Int64 => Values::Numbers(Vec::new()),
+            Physical::Text => Values::Texts(Vec::new()),
+            Physical::Bool => Values::Fixed(1, Vec::new()),
+            Physical::Int32 | Physical::Float => Values::Fixed(4, Vec::new()),
+            Physical::Double => Values::Fixed(8, Vec::new()),
+            Physical::Fixed(width) => Values::Fixed(width, Vec::new()),
+        }
+    }
+}
 
 /// The values of a column that is not null anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +84,8 @@ pub enum Values {
     Numbers(Vec<i64>),
     /// Texts, or bytes.
     Texts(Vec<Vec<u8>>),
+    /// All others: so many bytes each, one behind the other; a truth takes one.
+    Fixed(usize, Vec<u8>),
 }
 
 impl Values {
@@ -31,6 +94,22 @@ impl Values {
         match self {
             Values::Numbers(values) => values.len(),
             Values::Texts(values) => values.len(),
+            Values::Fixed(width, bytes) => bytes.len() / width,
+        }
+    }
+
+    /// Those whose place is wanted, in their order.
+    pub(super) fn only(self, keep: &dyn Fn(usize) -> bool) -> Values {
+        fn picked<T>(values: Vec<T>, keep: &dyn Fn(usize) -> bool) -> Vec<T> {
+            values.into_iter().enumerate().filter(|(place, _)| keep(*place)).map(|(_, value)| value).collect()
+        }
+        match self {
+            Values::Numbers(values) => Values::Numbers(picked(values, keep)),
+            Values::Texts(values) => Values::Texts(picked(values, keep)),
+            Values::Fixed(width, bytes) => {
+                let kept = bytes.chunks_exact(width).enumerate().filter(|(place, _)| keep(*place));
+                Values::Fixed(width, kept.flat_map(|(_, value)| value.iter().copied()).collect())
+            }
         }
     }
 
@@ -44,6 +123,10 @@ impl Values {
             (Values::Texts(mut all), Values::Texts(more)) => {
                 all.extend(more);
                 Ok(Values::Texts(all))
+            }
+            (Values::Fixed(width, mut all), Values::Fixed(other, more)) if width == other => {
+                all.extend(more);
+                Ok(Values::Fixed(width, all))
             }
             _ => Err(BadLog("the column changes its kind")),
         }
@@ -60,11 +143,15 @@ impl Values {
 pub struct Parquet<'b> {
     /// Its rows.
     pub rows: u64,
+    /// How its values are stored, if it says so in a way that is read here.
+    pub physical: Option<Physical>,
+    /// Whether the column may have nulls, which costs bits before the values.
+    pub(super) optional: bool,
+    /// The description itself.
+    pub(super) description: &'b [u8],
     bytes: &'b [u8],
     /// The column's parts, one for each group of rows.
     chunks: Vec<Chunk>,
-    /// Whether the column may have nulls, which costs bits before the values.
-    optional: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,26 +168,44 @@ impl<'b> Parquet<'b> {
     /// # Errors
     /// The bytes are no Parquet file, or not whole.
     pub fn read(bytes: &'b [u8]) -> Result<Parquet<'b>, BadLog> {
-        let (rest, magic) = bytes.split_last_chunk::<4>().ok_or(CUT)?;
-        if magic != MAGIC || !rest.starts_with(MAGIC) {
-            return Err(BadLog("the rows are no Parquet file"));
+        if !bytes.starts_with(MAGIC) {
+            return Err(NO_PARQUET);
         }
-        let (rest, len) = rest.split_last_chunk::<4>().ok_or(CUT)?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
-        let start = rest.len().checked_sub(len).ok_or(CUT)?;
-        let (description, _) = thrift::read(&rest[start..])?;
+        Parquet::of_tail(bytes, bytes.len() as u64)?.ok_or(CUT)
+    }
+
+    /// Reads the description out of the last bytes of a file of `len` bytes; none: there are too few of them. The values can
+    /// only be had where all bytes are there.
+    ///
+    /// # Errors
+    /// The bytes are no end of a Parquet file.
+    pub(super) fn of_tail(tail: &'b [u8], len: u64) -> Result<Option<Parquet<'b>>, BadLog> {
+        let (rest, magic) = tail.split_last_chunk::<4>().ok_or(CUT)?;
+        if magic != MAGIC {
+            return Err(NO_PARQUET);
+        }
+        let (rest, size) = rest.split_last_chunk::<4>().ok_or(CUT)?;
+        let size = u32::from_le_bytes(*size);
+        let start = len.checked_sub(u64::from(size) + 12).ok_or(CUT)? + 4;
+        let size = usize::try_from(size).map_err(|_| CUT)?;
+        let Some(at) = rest.len().checked_sub(size) else { return Ok(None) };
+        let raw = &rest[at..];
+        let (description, _) = thrift::read(raw)?;
         let rows = description.int(3).and_then(|rows| u64::try_from(rows).ok());
         let rows = rows.ok_or(BadLog("the number of rows is missing"))?;
         // Every group of rows says how many it has; together they must be all.
         let groups = description.list(4);
         let counts = groups.iter().map(|group| group.int(3).and_then(|rows| u64::try_from(rows).ok()));
-        if counts.sum::<Option<u64>>() != Some(rows) {
+        let sum = counts.fold(Some(0u64), |sum, rows| sum?.checked_add(rows?));
+        if sum != Some(rows) {
             return Err(BadLog("the numbers of rows contradict each other"));
         }
         let chunks = groups.iter().filter_map(|group| chunk(group.list(1).first()?, start)).collect();
         // The first element is the root; a column may be required (0), optional (1) or repeated (2).
-        let optional = description.list(2).get(1).and_then(|leaf| leaf.int(3)) == Some(1);
-        Ok(Parquet { rows, bytes, chunks, optional })
+        let leaf = description.list(2).get(1);
+        let optional = leaf.and_then(|leaf| leaf.int(3)) == Some(1);
+        let physical = leaf.and_then(Physical::of);
+        Ok(Some(Parquet { rows, physical, optional, description: raw, bytes: tail, chunks }))
     }
 
     /// The values of the column.
@@ -111,29 +216,24 @@ impl<'b> Parquet<'b> {
         if self.rows > LOG_VALUES_MAX {
             return Err(BadLog("there are more rows than a log ever has"));
         }
-        let mut all: Option<Values> = None;
+        let physical = self.physical.ok_or(UNKNOWN)?;
+        let mut all = physical.none();
         for chunk in &self.chunks {
-            let values = self.chunk(chunk, inflate)?;
-            all = Some(match all {
-                None => values,
-                Some(all) => all.and(values)?,
-            });
+            all = all.and(self.chunk(physical, chunk, inflate)?)?;
         }
-        let all = all.unwrap_or(Values::Numbers(Vec::new()));
         if all.len() as u64 != self.rows {
             return Err(BadLog("there are not as many values as rows"));
         }
         Ok(all)
     }
 
-    fn chunk(&self, chunk: &Chunk, inflate: Inflate<'_>) -> Result<Values, BadLog> {
+    fn chunk(&self, physical: Physical, chunk: &Chunk, inflate: Inflate<'_>) -> Result<Values, BadLog> {
         let mut rest = self.bytes.get(chunk.pages.clone()).ok_or(CUT)?;
         let mut dictionary = None;
-        let mut values = match chunk.kind {
-            2 => Values::Numbers(Vec::new()),
-            6 => Values::Texts(Vec::new()),
-            _ => return Err(BadLog("the column is neither of numbers nor of texts")),
-        };
+        let mut values = physical.none();
+        if chunk.kind != physical.number() {
+            return Err(BadLog("the column is of another kind than its description says"));
+        }
         while (values.len() as u64) < chunk.values {
             let (head, used) = thrift::read(rest)?;
             let size = |id| head.int(id).and_then(|size| usize::try_from(size).ok()).ok_or(CUT);
@@ -153,7 +253,7 @@ impl<'b> Parquet<'b> {
             match head.int(1) {
                 Some(2) => {
                     let count = head.field(7).and_then(|head| head.int(1)).and_then(|n| usize::try_from(n).ok());
-                    dictionary = Some(plain_values(chunk.kind, &inflated, count.ok_or(CUT)?)?);
+                    dictionary = Some(plain_values(physical, &inflated, count.ok_or(CUT)?)?);
                 }
                 Some(0) => {
                     let head = head.field(5).ok_or(CUT)?;
@@ -162,7 +262,7 @@ impl<'b> Parquet<'b> {
                     let count = usize::try_from(count).map_err(|_| CUT)?;
                     let body = if self.optional { without_nulls(&inflated, count)? } else { &inflated[..] };
                     let page = match head.int(2) {
-                        Some(0) => plain_values(chunk.kind, body, count)?,
+                        Some(0) => plain_values(physical, body, count)?,
                         Some(2 | 8) => {
                             looked_up(dictionary.as_ref().ok_or(BadLog("the dictionary is missing"))?, body, count)?
                         }
@@ -178,7 +278,7 @@ impl<'b> Parquet<'b> {
 }
 
 /// Where a column's pages are, and how they are packed.
-fn chunk(column: &Thrift<'_>, end: usize) -> Option<Chunk> {
+fn chunk(column: &Thrift<'_>, end: u64) -> Option<Chunk> {
     let meta = column.field(3)?;
     let place = |id| meta.int(id).and_then(|at| usize::try_from(at).ok());
     let start = match place(11) {
@@ -186,26 +286,38 @@ fn chunk(column: &Thrift<'_>, end: usize) -> Option<Chunk> {
         _ => place(9)?,
     };
     let stop = start.checked_add(place(7)?)?;
-    (stop <= end).then_some(())?;
+    (stop as u64 <= end).then_some(())?;
     let values = u64::try_from(meta.int(5)?).ok()?;
     Some(Chunk { kind: meta.int(1)?, codec: meta.int(4)?, values, pages: start..stop })
 }
 
-fn plain_values(kind: i64, bytes: &[u8], count: usize) -> Result<Values, BadLog> {
-    if kind == 2 {
-        let numbers: Vec<i64> =
-            bytes.as_chunks::<8>().0.iter().take(count).map(|chunk| i64::from_le_bytes(*chunk)).collect();
-        return if numbers.len() == count { Ok(Values::Numbers(numbers)) } else { Err(CUT) };
+fn plain_values(physical: Physical, bytes: &[u8], count: usize) -> Result<Values, BadLog> {
+    match physical.none() {
+        Values::Numbers(_) => {
+            let chunks = bytes.as_chunks::<8>().0.iter().take(count);
+            let numbers: Vec<i64> = chunks.map(|chunk| i64::from_le_bytes(*chunk)).collect();
+            if numbers.len() == count { Ok(Values::Numbers(numbers)) } else { Err(CUT) }
+        }
+        Values::Texts(mut texts) => {
+            let mut rest = bytes;
+            for _ in 0..count {
+                let (len, after) = rest.split_first_chunk::<4>().ok_or(CUT)?;
+                let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
+                let (text, after) = after.split_at_checked(len).ok_or(CUT)?;
+                texts.push(text.to_vec());
+                rest = after;
+            }
+            Ok(Values::Texts(texts))
+        }
+        Values::Fixed(_, _) if physical == Physical::Bool => {
+            let bits = bytes.get(..count.div_ceil(8)).ok_or(CUT)?;
+            Ok(Values::Fixed(1, (0..count).map(|place| bits[place / 8] >> (place % 8) & 1).collect()))
+        }
+        Values::Fixed(width, _) => {
+            let len = width.checked_mul(count).ok_or(CUT)?;
+            Ok(Values::Fixed(width, bytes.get(..len).ok_or(CUT)?.to_vec()))
+        }
     }
-    let (mut texts, mut rest) = (Vec::new(), bytes);
-    for _ in 0..count {
-        let (len, after) = rest.split_first_chunk::<4>().ok_or(CUT)?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| CUT)?;
-        let (text, after) = after.split_at_checked(len).ok_or(CUT)?;
-        texts.push(text.to_vec());
-        rest = after;
-    }
-    Ok(Values::Texts(texts))
 }
 
 /// What stands behind the bits that say which values are null; none may be.
@@ -231,6 +343,14 @@ fn looked_up(dictionary: &Values, bytes: &[u8], count: usize) -> Result<Values, 
         }
         Values::Texts(all) => {
             Values::Texts(places.map(|place| all.get(place).cloned()).collect::<Option<_>>().ok_or(lost)?)
+        }
+        Values::Fixed(width, all) => {
+            let (all, mut out) =
+                (all.chunks_exact(*width), Vec::with_capacity(count.saturating_mul(*width).min(1 << 24)));
+            for place in places {
+                out.extend_from_slice(all.clone().nth(place).ok_or(lost.clone())?);
+            }
+            Values::Fixed(*width, out)
         }
     })
 }
@@ -308,10 +428,10 @@ mod tests {
     #[test]
     fn plain_values_are_as_many_as_they_claim() {
         let numbers = [1i64.to_le_bytes(), (-2i64).to_le_bytes()].concat();
-        assert_eq!(plain_values(2, &numbers, 2).unwrap(), Values::Numbers(vec![1, -2]));
-        assert!(plain_values(2, &numbers, 3).is_err());
+        assert_eq!(plain_values(Physical::Int64, &numbers, 2).unwrap(), Values::Numbers(vec![1, -2]));
+        assert!(plain_values(Physical::Int64, &numbers, 3).is_err());
         let texts = [&3u32.to_le_bytes()[..], b"abc", &0u32.to_le_bytes()[..]].concat();
-        assert_eq!(plain_values(6, &texts, 2).unwrap(), Values::Texts(vec![b"abc".to_vec(), vec![]]));
-        assert!(plain_values(6, &texts, 3).is_err());
+        assert_eq!(plain_values(Physical::Text, &texts, 2).unwrap(), Values::Texts(vec![b"abc".to_vec(), vec![]]));
+        assert!(plain_values(Physical::Text, &texts, 3).is_err());
     }
 }

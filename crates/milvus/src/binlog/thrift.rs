@@ -31,6 +31,13 @@ impl<'b> Thrift<'b> {
         }
     }
 
+    pub(super) fn bytes(&self, id: i16) -> Option<&'b [u8]> {
+        match self.field(id)? {
+            Thrift::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
     pub(super) fn list(&self, id: i16) -> &[Thrift<'b>] {
         match self.field(id) {
             Some(Thrift::List(items)) => items,
@@ -44,6 +51,111 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Thrift<'_>, usize), BadLog> {
     let mut reader = Reader { bytes, at: 0, items: 0 };
     let value = reader.structure(0)?;
     Ok((value, reader.at))
+}
+
+/// The fields of one structure, each with its number, its kind and the bytes of its value.
+pub(super) fn fields(bytes: &[u8]) -> Result<Vec<(i16, u8, &[u8])>, BadLog> {
+    let mut reader = Reader { bytes, at: 0, items: 0 };
+    let (mut fields, mut id) = (Vec::new(), 0i16);
+    loop {
+        let byte = reader.byte()?;
+        if byte == 0 {
+            return Ok(fields);
+        }
+        reader.count()?;
+        id = reader.id(byte, id)?;
+        let (kind, start) = (byte & 0x0f, reader.at);
+        if !matches!(kind, 1 | 2) {
+            reader.value(kind, 0)?;
+        }
+        fields.push((id, kind, &bytes[start..reader.at]));
+    }
+}
+
+/// Writes structures; fields in rising order of their numbers.
+#[derive(Default)]
+pub(super) struct Writer {
+    pub(super) bytes: Vec<u8>,
+    last: i16,
+    outer: Vec<i16>,
+}
+
+impl Writer {
+    /// The number and kind of a field; numbers are never more than 15 apart here.
+    fn head(&mut self, id: i16, kind: u8) {
+        debug_assert!(id > self.last && id - self.last < 16);
+        self.bytes.push(((id - self.last) as u8) << 4 | kind);
+        self.last = id;
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    fn zigzag(&mut self, value: i64) {
+        self.varint((value << 1 ^ value >> 63) as u64);
+    }
+
+    pub(super) fn i32(&mut self, id: i16, value: i64) {
+        self.head(id, 5);
+        self.zigzag(value);
+    }
+
+    pub(super) fn i64(&mut self, id: i16, value: i64) {
+        self.head(id, 6);
+        self.zigzag(value);
+    }
+
+    pub(super) fn text(&mut self, id: i16, value: &[u8]) {
+        self.head(id, 8);
+        self.varint(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A field whose value is written already.
+    pub(super) fn raw(&mut self, id: i16, kind: u8, value: &[u8]) {
+        self.head(id, kind);
+        self.bytes.extend_from_slice(value);
+    }
+
+    pub(super) fn begin(&mut self, id: i16) {
+        self.head(id, 12);
+        self.enter();
+    }
+
+    /// A list of `len` structures, each between [`Writer::enter`] and [`Writer::end`].
+    pub(super) fn structs(&mut self, id: i16, len: u8) {
+        self.head(id, 9);
+        self.bytes.push(len << 4 | 12);
+    }
+
+    /// A list of one number, or of one text.
+    pub(super) fn one_i32(&mut self, id: i16, value: i64) {
+        self.head(id, 9);
+        self.bytes.push(1 << 4 | 5);
+        self.zigzag(value);
+    }
+
+    pub(super) fn one_text(&mut self, id: i16, value: &[u8]) {
+        self.head(id, 9);
+        self.bytes.push(1 << 4 | 8);
+        self.varint(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    pub(super) fn enter(&mut self) {
+        self.outer.push(self.last);
+        self.last = 0;
+    }
+
+    pub(super) fn end(&mut self) {
+        self.bytes.push(0);
+        self.last = self.outer.pop().unwrap_or_default();
+    }
 }
 
 struct Reader<'b> {
@@ -91,6 +203,14 @@ impl<'b> Reader<'b> {
         if self.items > THRIFT_ITEMS_MAX { Err(BadLog("a description has too many parts")) } else { Ok(()) }
     }
 
+    /// The number of a field, by its first byte and the number before.
+    fn id(&mut self, byte: u8, last: i16) -> Result<i16, BadLog> {
+        match byte >> 4 {
+            0 => i16::try_from(self.zigzag()?).map_err(|_| BadLog("a field number is none")),
+            delta => last.checked_add(i16::from(delta)).ok_or(BadLog("a field number is none")),
+        }
+    }
+
     fn structure(&mut self, depth: usize) -> Result<Thrift<'b>, BadLog> {
         if depth > THRIFT_DEPTH_MAX {
             return Err(BadLog("a description is nested too deep"));
@@ -103,10 +223,7 @@ impl<'b> Reader<'b> {
                 return Ok(Thrift::Struct(fields));
             }
             self.count()?;
-            id = match byte >> 4 {
-                0 => i16::try_from(self.zigzag()?).map_err(|_| BadLog("a field number is none"))?,
-                delta => id.checked_add(i16::from(delta)).ok_or(BadLog("a field number is none"))?,
-            };
+            id = self.id(byte, id)?;
             let value = match byte & 0x0f {
                 1 => Thrift::Bool(true),
                 2 => Thrift::Bool(false),

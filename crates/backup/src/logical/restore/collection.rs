@@ -50,7 +50,7 @@ impl Run<'_> {
         Ok(rows)
     }
 
-    async fn create(&self, item: &Item, schema: &CollectionSchema) -> Result<()> {
+    pub(super) async fn create(&self, item: &Item, schema: &CollectionSchema) -> Result<()> {
         let target = &item.target;
         self.tell.step(format!("{target}: create"));
         let schema = convert::schema_back(schema, &target.name)?;
@@ -90,7 +90,7 @@ impl Run<'_> {
         }
     }
 
-    async fn partitions(&self, item: &Item) -> Result<()> {
+    pub(super) async fn partitions(&self, item: &Item) -> Result<()> {
         let target = &item.target;
         let request = pb::ShowPartitionsRequest {
             db_name: target.database.clone(),
@@ -173,7 +173,7 @@ impl Run<'_> {
         Err(Failure::new(Kind::Damaged, what, next))
     }
 
-    async fn count(&self, target: &CollectionName) -> Result<u64> {
+    pub(super) async fn count(&self, target: &CollectionName) -> Result<u64> {
         let request = pb::GetCollectionStatisticsRequest {
             db_name: target.database.clone(),
             collection_name: target.name.clone(),

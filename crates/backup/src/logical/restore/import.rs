@@ -79,7 +79,13 @@ impl Run<'_> {
     }
 
     /// Starts an import and waits for its end; how many rows Milvus took.
-    async fn run_import(&self, item: &Item, partition: &str, paths: &[String], segment: &SegmentBackup) -> Result<u64> {
+    pub(super) async fn run_import(
+        &self,
+        item: &Item,
+        partition: &str,
+        paths: &[String],
+        segment: &SegmentBackup,
+    ) -> Result<u64> {
         let rest = self.milvus.version() >= REST_IMPORTS;
         let task = match rest {
             true => self.start_by_rest(item, partition, paths, segment).await?,
@@ -173,13 +179,15 @@ impl Run<'_> {
 
     /// The backup that holds a log, if it is another one.
     fn holder(&self, key: &str) -> Option<&str> {
-        let Origin::Backup(_, manifest) = self.origin;
-        manifest?.holder(key)
+        match self.origin {
+            Origin::Backup(_, manifest) => manifest?.holder(key),
+            Origin::Folders => None,
+        }
     }
 
     /// How Milvus is told the path of a folder of the backup, or of the one that holds it.
     fn path(&self, item: &Item, holder: Option<&str>, folder: &str) -> String {
-        let Origin::Backup(name, _) = self.origin;
+        let Origin::Backup(name, _) = self.origin else { return folder.to_owned() };
         match self.in_place {
             true => self.settings.backup.for_milvus(&format!("{}/{folder}", holder.unwrap_or(name.as_str()))),
             false => self.settings.storage.for_milvus(&format!("{}/{folder}", self.temporary(item))),

@@ -12,6 +12,7 @@ mod collection;
 mod import;
 pub mod plan;
 mod rest;
+pub(super) mod salvaged;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,6 +71,8 @@ struct Run<'r> {
 enum Origin<'r> {
     /// A backup, and, where this program wrote it, which logs lie in another one.
     Backup(&'r BackupName, Option<&'r Manifest>),
+    /// Folders whose paths the caller knows.
+    Folders,
 }
 
 /// Says what [`restore`] would do: asks Milvus what is there, and changes nothing.

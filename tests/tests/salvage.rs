@@ -1,0 +1,165 @@
+//! Milvus's metadata is gone for good and only its bucket is left: a real Milvus wrote it, with deletes, upserts and a compaction
+//! whose inputs lie there still. Another Milvus that knows nothing gets every row back, once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use eyrie_tests::binaries::Program;
+use eyrie_tests::milvus::Milvus;
+use eyrie_tests::place::Place;
+use eyrie_tests::store::{Setup, Store, bounded};
+use eyrie_tests::verdict::Verdict;
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[test]
+fn every_row_comes_back_once_when_only_the_bucket_is_left() -> Verdict {
+    let old = World::begin()?;
+    old.milvus.python("salvage_session.py", &["fill"])?;
+    let before: Value =
+        serde_json::from_str(&old.milvus.python("salvage_session.py", &["digest", "numbers", "texts"])?)?;
+    ensure!(before["numbers"]["rows"] == 652 && before["texts"]["rows"] == 297, "{before:#}");
+    let objects = old.dir.path().join("milvus/objects");
+    let World { dir: _old_dir, milvus, store, .. } = old;
+    drop((milvus, store));
+    std::fs::remove_dir_all(_old_dir.path().join("milvus/rocksmq"))?;
+    let left = lengths(&objects);
+
+    let new = World::begin()?;
+    let bucket = format!("file://{}", objects.display());
+    let list = new.tool(&["salvage", "list", "--bucket", &bucket, "-w", "json"])?;
+    let found: Vec<Value> = list
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<std::result::Result<Vec<Value>, _>>()?
+        .into_iter()
+        .filter(|line| line["event"] == "found")
+        .collect();
+    let of = |kind: &str| found.iter().find(|one| one["fields"][0]["type"] == kind).context(kind.to_owned());
+    let (numbers, texts) = (of("Int64")?, of("VarChar")?);
+    let with = |one: &Value, verdict: &str| -> Vec<Value> {
+        let segments = one["segments"].as_array().cloned().unwrap_or_default();
+        segments.into_iter().filter(|segment| segment["verdict"] == verdict).collect()
+    };
+    ensure!(!with(numbers, "left behind").is_empty(), "no input of a compaction lies there: {numbers:#}");
+    ensure!(found.iter().all(|one| with(one, "DAMAGED").is_empty()), "{found:#?}");
+    ensure!(numbers["key"] == json!({ "field": 100, "certain": true }), "{numbers:#}");
+    ensure!(numbers["rows"] == before["numbers"]["rows"] && texts["rows"] == before["texts"]["rows"], "{found:#?}");
+
+    for (one, name, names) in [
+        (numbers, "numbers", &["id", "name", "truth", "tiny", "single", "double", "vector"][..]),
+        (texts, "texts", &["key", "vector"][..]),
+    ] {
+        let mut schema = one["guess"].clone();
+        for (field, name) in names.iter().enumerate() {
+            schema["fields"][field]["name"] = json!(name);
+        }
+        if name == "texts" {
+            schema["partitions"][1]["name"] = json!("north");
+        }
+        let file = new.dir.path().join(format!("{name}.json"));
+        let file = file.display().to_string();
+        let id = one["collection"].to_string();
+        let args = ["salvage", "restore", "--bucket", &bucket, "--collection", &id, "--schema", &file, "--to", name];
+
+        // A schema that is not that of the logs is refused before anything is made.
+        let vector = names.len() - 1;
+        let mut wrong = schema.clone();
+        wrong["fields"][vector]["dim"] = json!(8);
+        std::fs::write(&file, wrong.to_string())?;
+        let refused = new.refused(&args)?;
+        ensure!(refused.contains("dim 8 in the schema, and 16 in the logs"), "{refused}");
+        std::fs::write(&file, schema.to_string())?;
+        let planned = new.tool(&[&args[..], &["--dry-run"]].concat())?;
+        ensure!(planned.contains(&format!("import {} rows, each once", one["rows"])), "{planned}");
+        let said = new.tool(&args)?;
+        ensure!(said.contains(&format!("{name} is salvaged: {} rows", one["rows"])), "{said}");
+        let taken = new.refused(&args)?;
+        ensure!(taken.contains("already; nothing was changed"), "{taken}");
+    }
+    let after: Value =
+        serde_json::from_str(&new.milvus.python("salvage_session.py", &["digest", "numbers", "texts"])?)?;
+    ensure!(after == before, "{after:#}\ninstead of\n{before:#}");
+    ensure!(lengths(&objects) == left, "the old bucket was changed");
+    let temporary = std::fs::read_dir(new.dir.path().join("milvus/objects"))?.flatten();
+    let temporary: Vec<_> = temporary.map(|entry| entry.file_name()).collect();
+    let leaves_nothing = |name: &std::ffi::OsString| {
+        !name.to_string_lossy().starts_with("salvage-temp") || {
+            lengths(&new.dir.path().join("milvus/objects").join(name)).is_empty()
+        }
+    };
+    ensure!(temporary.iter().all(leaves_nothing), "{temporary:?}");
+    Ok(())
+}
+
+/// An etcd, a Milvus on it with its objects in a folder, and a configuration for the tool, in a network of their own.
+struct World {
+    dir: tempfile::TempDir,
+    place: Place,
+    milvus: Milvus,
+    store: Store,
+    config: PathBuf,
+}
+
+impl World {
+    fn begin() -> Result<World> {
+        let dir = tempfile::tempdir()?;
+        let place = Place::apart()?;
+        let mut setup = Setup::new(&Program::upstream()?, dir.path())?;
+        setup.place = place.clone();
+        let store = setup.start()?;
+        let milvus = Milvus::start(&dir.path().join("milvus"), &place, &setup.endpoint())?;
+        let config = dir.path().join("backup.yaml");
+        let root = dir.path().display();
+        let text = format!(
+            "milvus: {{ address: 127.0.0.1, port: 19530 }}\nminio: {{ storageType: local, rootPath: {root}/milvus/objects, \
+             backupRootPath: {root}/backup }}\n"
+        );
+        std::fs::write(&config, text)?;
+        Ok(World { dir, place, milvus, store, config })
+    }
+
+    /// Runs the tool; exit code, what it answered and what it said.
+    fn run(&self, args: &[&str]) -> Result<(i32, String, String)> {
+        let eyrie = Program::under_test()?.serve.first().context("a program")?.clone();
+        let mut c = self.place.command(eyrie);
+        c.arg("milvus-backup").args(args).arg("--config").arg(&self.config);
+        c.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let out = bounded(&mut c, PATIENCE)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr)))
+    }
+
+    fn tool(&self, args: &[&str]) -> Result<String> {
+        let (code, out, err) = self.run(args)?;
+        println!("{args:?}\n{out}{err}");
+        ensure!(code == 0, "{args:?}: exit {code}\n{out}\n{err}");
+        Ok(out)
+    }
+
+    /// It refuses with an error that says what to do next.
+    fn refused(&self, args: &[&str]) -> Result<String> {
+        let (code, out, err) = self.run(args)?;
+        ensure!(code == 1 && out.is_empty() && err.contains("Next:"), "{args:?}: exit {code}\n{out}\n{err}");
+        Ok(err)
+    }
+}
+
+/// All files below a folder, with their lengths.
+fn lengths(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut files = BTreeMap::new();
+    let Ok(entries) = std::fs::read_dir(dir) else { return files };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(lengths(&path));
+        } else if let Ok(meta) = entry.metadata() {
+            files.insert(path, meta.len());
+        }
+    }
+    files
+}
