@@ -18,15 +18,19 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 #[test]
 fn every_row_comes_back_once_when_only_the_bucket_is_left() -> Verdict {
+    Ok(salvaged()?)
+}
+
+fn salvaged() -> Result<()> {
     let old = World::begin()?;
     old.milvus.python("salvage_session.py", &["fill"])?;
     let before: Value =
         serde_json::from_str(&old.milvus.python("salvage_session.py", &["digest", "numbers", "texts"])?)?;
     ensure!(before["numbers"]["rows"] == 652 && before["texts"]["rows"] == 297, "{before:#}");
     let objects = old.dir.path().join("milvus/objects");
-    let World { dir: _old_dir, milvus, store, .. } = old;
+    let World { dir: old_dir, milvus, store, .. } = old;
     drop((milvus, store));
-    std::fs::remove_dir_all(_old_dir.path().join("milvus/rocksmq"))?;
+    std::fs::remove_dir_all(old_dir.path().join("milvus/rocksmq"))?;
     let left = lengths(&objects);
 
     let new = World::begin()?;

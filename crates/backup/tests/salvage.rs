@@ -25,6 +25,9 @@ const PARTITION: i64 = 501;
 /// Key and time of a row; its other fields follow from the two.
 type Row = (i64, u64);
 
+/// All of a row: key (number or text), time, vector, truth, note.
+type Whole = (Vec<u8>, i64, Vec<u8>, u8, Vec<u8>);
+
 /// What makes segments: with keys that are numbers, or texts.
 #[derive(Clone)]
 struct Maker {
@@ -37,7 +40,7 @@ fn key_of(key: i64) -> Vec<u8> {
 }
 
 fn vector_of((key, at): Row) -> Vec<u8> {
-    [key as f32, at as f32, (key * 3) as f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect()
+    [key as f32, at as f32, key.wrapping_mul(3) as f32, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
 impl Maker {
@@ -165,8 +168,8 @@ impl World {
         Ok(rescue(&self.doors, &self.settings, &self.source, wanted, plan, &tell).await?.rows)
     }
 
-    /// What the new collection has, by partition: key (text or number), time, vector, truth, note.
-    async fn rows(&self) -> BTreeMap<String, Vec<(Vec<u8>, i64, Vec<u8>, u8, Vec<u8>)>> {
+    /// What the new collection has, by partition.
+    async fn rows(&self) -> BTreeMap<String, Vec<Whole>> {
         let (id, partitions, segments) = self.aviary.stored("birds");
         let mut rows: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for segment in segments {
@@ -198,7 +201,7 @@ impl World {
     }
 }
 
-fn rows_of(rows: &[Row], texts: bool) -> Vec<(Vec<u8>, i64, Vec<u8>, u8, Vec<u8>)> {
+fn rows_of(rows: &[Row], texts: bool) -> Vec<Whole> {
     let row = |row: &Row| {
         let key = if texts { key_of(row.0) } else { row.0.to_le_bytes().to_vec() };
         let note = format!("{{\"at\":{}}}", row.1).into_bytes();

@@ -1,5 +1,7 @@
 //! A Milvus that is small and exact: collections in memory, logs in a bucket, imports that count what they find.
 
+#![allow(dead_code, reason = "each test needs a part of it")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

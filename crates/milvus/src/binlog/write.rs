@@ -184,7 +184,7 @@ fn page(shape: &Shape, values: &Values, start: usize) -> Result<(Vec<u8>, usize)
         }
         (Physical::Text, Values::Texts(texts)) => {
             let mut count = 0;
-            for text in texts[start..].iter() {
+            for text in &texts[start..] {
                 let len = u32::try_from(text.len()).map_err(|_| BadLog("a text is too long"))?;
                 body.extend(len.to_le_bytes());
                 body.extend(text);
@@ -321,6 +321,20 @@ mod tests {
         assert!(read.values(&never).is_err() || read.values(&never).unwrap() != values);
         read.optional = true;
         assert_eq!(read.values(&never).unwrap(), values);
+    }
+
+    /// Whatever is broken, it is an error or other values, and never a panic.
+    #[test]
+    fn a_byte_that_flips_ends_nothing() {
+        for (physical, values) in samples().into_iter().filter(|(_, values)| values.len() < 100) {
+            let whole = log(&at(), EventKind::Insert, physical, &values).unwrap();
+            for (place, mask) in (0..whole.len()).flat_map(|place| [(place, 1u8), (place, 0x80), (place, 0xff)]) {
+                let mut broken = whole.clone();
+                broken[place] ^= mask;
+                let _ = Ends::read(&broken, &broken, broken.len() as u64);
+                let _ = only(&broken, &|place| place % 2 == 0, &never);
+            }
+        }
     }
 
     #[test]

@@ -62,8 +62,9 @@ impl Source {
             }
         };
         if let BucketUrl::File(path) = &storage.config.url {
-            // Of a folder, the root is a part of the path.
-            storage.config.url = BucketUrl::File(path.join(&storage.root));
+            // Of a folder, the root is a part of the path; without a slash at its end, or Milvus finds nothing there.
+            let path = if storage.root.is_empty() { path.clone() } else { path.join(&storage.root) };
+            storage.config.url = BucketUrl::File(path.components().collect());
             storage.root = String::new();
         }
         Source::over(storage)
