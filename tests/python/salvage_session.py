@@ -86,6 +86,19 @@ def texts():
     collection.flush(timeout=PATIENCE)
 
 
+def keyed():
+    """A key that decides the partition."""
+    fields = [
+        FieldSchema("id", DataType.INT64, is_primary=True),
+        FieldSchema("flock", DataType.INT64, is_partition_key=True),
+        FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIM),
+    ]
+    collection = Collection("keyed", CollectionSchema(fields), num_partitions=4, shards_num=1, consistency_level="Strong")
+    keys = list(range(100))
+    collection.insert([keys, [k % 3 for k in keys], [vector(k) for k in keys]])
+    collection.flush(timeout=PATIENCE)
+
+
 def digest(name):
     collection = Collection(name)
     if not collection.indexes:
@@ -110,7 +123,11 @@ def digest(name):
         whole.update(json.dumps(row, sort_keys=True, default=str).encode())
     counts = {}
     for partition in collection.partitions:
-        counts[partition.name] = len(collection.query(some, output_fields=[key], partition_names=[partition.name], limit=16384))
+        of = {} if name == "keyed" else {"partition_names": [partition.name]}
+        counts[partition.name] = len(collection.query(some, output_fields=[key], limit=16384, **of))
+    if name == "keyed":
+        # A search by the key looks into one partition alone.
+        counts = [len(collection.query(f"flock == {n}", output_fields=[key], limit=16384)) for n in range(4)]
     return {"rows": len(found), "count": count, "in_partitions": counts, "sha256": whole.hexdigest()}
 
 
@@ -121,6 +138,7 @@ def main():
     if what == "fill":
         numbers()
         texts()
+        keyed()
     elif what == "digest":
         print(json.dumps({name: digest(name) for name in names}, sort_keys=True))
 

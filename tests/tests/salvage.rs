@@ -24,9 +24,9 @@ fn every_row_comes_back_once_when_only_the_bucket_is_left() -> Verdict {
 fn salvaged() -> Result<()> {
     let old = World::begin()?;
     old.milvus.python("salvage_session.py", &["fill"])?;
-    let before: Value =
-        serde_json::from_str(&old.milvus.python("salvage_session.py", &["digest", "numbers", "texts"])?)?;
+    let before = old.digest()?;
     ensure!(before["numbers"]["rows"] == 652 && before["texts"]["rows"] == 297, "{before:#}");
+    ensure!(before["keyed"]["in_partitions"] == json!([34, 33, 33, 0]), "{before:#}");
     let objects = old.dir.path().join("milvus/objects");
     let World { dir: old_dir, milvus, store, .. } = old;
     drop((milvus, store));
@@ -36,6 +36,8 @@ fn salvaged() -> Result<()> {
     let new = World::begin()?;
     let bucket = format!("file://{}", objects.display());
     let list = new.tool(&["salvage", "list", "--bucket", &bucket, "-w", "json"])?;
+    let page = new.tool(&["salvage", "list", "--bucket", &bucket])?;
+    ensure!(page.contains("652 living rows") && page.contains("by a compaction: all its living rows are in"), "{page}");
     let found: Vec<Value> = list
         .lines()
         .map(serde_json::from_str)
@@ -43,8 +45,8 @@ fn salvaged() -> Result<()> {
         .into_iter()
         .filter(|line| line["event"] == "found")
         .collect();
-    let of = |kind: &str| found.iter().find(|one| one["fields"][0]["type"] == kind).context(kind.to_owned());
-    let (numbers, texts) = (of("Int64")?, of("VarChar")?);
+    let of = |rows: u64| found.iter().find(|one| one["rows"] == rows).with_context(|| format!("{rows} in {found:#?}"));
+    let (numbers, texts, keyed) = (of(652)?, of(297)?, of(100)?);
     let with = |one: &Value, verdict: &str| -> Vec<Value> {
         let segments = one["segments"].as_array().cloned().unwrap_or_default();
         segments.into_iter().filter(|segment| segment["verdict"] == verdict).collect()
@@ -52,18 +54,20 @@ fn salvaged() -> Result<()> {
     ensure!(!with(numbers, "left behind").is_empty(), "no input of a compaction lies there: {numbers:#}");
     ensure!(found.iter().all(|one| with(one, "DAMAGED").is_empty()), "{found:#?}");
     ensure!(numbers["key"] == json!({ "field": 100, "certain": true }), "{numbers:#}");
-    ensure!(numbers["rows"] == before["numbers"]["rows"] && texts["rows"] == before["texts"]["rows"], "{found:#?}");
 
     for (one, name, names) in [
         (numbers, "numbers", &["id", "name", "truth", "tiny", "single", "double", "vector"][..]),
         (texts, "texts", &["key", "vector"][..]),
+        (keyed, "keyed", &["id", "flock", "vector"][..]),
     ] {
         let mut schema = one["guess"].clone();
         for (field, name) in names.iter().enumerate() {
             schema["fields"][field]["name"] = json!(name);
         }
-        if name == "texts" {
-            schema["partitions"][1]["name"] = json!("north");
+        match name {
+            "texts" => schema["partitions"][1]["name"] = json!("north"),
+            "keyed" => by_key(&mut schema)?,
+            _ => {}
         }
         let file = new.dir.path().join(format!("{name}.json"));
         let file = file.display().to_string();
@@ -85,8 +89,7 @@ fn salvaged() -> Result<()> {
         let taken = new.refused(&args)?;
         ensure!(taken.contains("already; nothing was changed"), "{taken}");
     }
-    let after: Value =
-        serde_json::from_str(&new.milvus.python("salvage_session.py", &["digest", "numbers", "texts"])?)?;
+    let after = new.digest()?;
     ensure!(after == before, "{after:#}\ninstead of\n{before:#}");
     ensure!(lengths(&objects) == left, "the old bucket was changed");
     let temporary = std::fs::read_dir(new.dir.path().join("milvus/objects"))?.flatten();
@@ -97,6 +100,18 @@ fn salvaged() -> Result<()> {
         }
     };
     ensure!(temporary.iter().all(leaves_nothing), "{temporary:?}");
+    Ok(())
+}
+
+/// What a person says of a partition key: which field, how many partitions, and their names by their ids.
+fn by_key(schema: &mut Value) -> Result<()> {
+    schema["fields"][1]["partition_key"] = json!(true);
+    schema["num_partitions"] = json!(4);
+    let first = schema["collection"].as_i64().context("an id")? + 1;
+    for partition in schema["partitions"].as_array_mut().context("partitions")? {
+        let place = partition["id"].as_i64().context("an id")? - first;
+        partition["name"] = json!(format!("_default_{place}"));
+    }
     Ok(())
 }
 
@@ -125,6 +140,11 @@ impl World {
         );
         std::fs::write(&config, text)?;
         Ok(World { dir, place, milvus, store, config })
+    }
+
+    /// Every row of all collections.
+    fn digest(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.milvus.python("salvage_session.py", &["digest", "numbers", "texts", "keyed"])?)?)
     }
 
     /// Runs the tool; exit code, what it answered and what it said.

@@ -234,6 +234,8 @@ async fn history(maker: &Maker) -> Vec<Row> {
     let late: Vec<Row> = range(55..60, 11).into_iter().chain(range(90..95, 50)).collect();
     maker.segment(PARTITION, 704, &[&late], &[]).await;
     maker.segment(-1, 800, &[], &[(90, 60), (0, 5)]).await;
+    let index = format!("index_files/3000/1/{PARTITION}/600/IVF");
+    maker.bucket.put(&index, Bytes::from_static(b"i")).await.unwrap();
     let mut alive: Vec<Row> = merged.into_iter().filter(|row| row.0 != 5).collect();
     alive.extend([(3, 31), (70, 35)]);
     alive.extend(range(91..95, 50));
@@ -254,6 +256,7 @@ async fn each_segment_gets_its_verdict() {
         assert_eq!(segment(&found, 600).verdict, Verdict::Live);
         assert_eq!((segment(&found, 600).rows, segment(&found, 600).own, segment(&found, 600).deleted), (57, 56, 1));
         assert_eq!(segment(&found, 702).verdict, Verdict::Live);
+        assert_eq!((segment(&found, 600).indexed, segment(&found, 700).indexed), (true, false));
         assert_eq!(segment(&found, 703).verdict, Verdict::Emptied);
         assert_eq!(segment(&found, 704).verdict, Verdict::Partly(vec![SegmentId(600)]));
         assert_eq!((segment(&found, 704).own, segment(&found, 704).alone), (4, 4));

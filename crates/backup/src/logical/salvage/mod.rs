@@ -132,7 +132,6 @@ pub(super) struct Logs {
     /// By field and id.
     inserts: BTreeMap<i64, BTreeMap<i64, u64>>,
     deltas: BTreeMap<i64, u64>,
-    indexed: bool,
     /// What the fields are.
     fields: BTreeMap<i64, SeenField>,
     /// Rows of every field's first log, second log and so on.
@@ -182,9 +181,13 @@ pub async fn look(source: &Source, pick: &Pick, tell: &Tell) -> Result<Vec<Found
         Some(collection) => vec![collection],
         None => source.collections().await?,
     };
+    let indexed = source.indexed().await?;
     let mut all = Vec::new();
     for collection in collections {
-        if let Some(found) = look_at(source, collection, pick, tell).await? {
+        if let Some(mut found) = look_at(source, collection, pick, tell).await? {
+            for segment in &mut found.segments {
+                segment.indexed = indexed.contains(&(segment.path.partition.0, segment.path.segment.0));
+            }
             all.push(found);
         }
     }

@@ -1,6 +1,6 @@
 //! Where the logs lie, and what lies there by its names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use eyrie_milvus::ids::{CollectionId, FieldId, LogId, PartitionId, SegmentId, SegmentPath};
@@ -95,7 +95,7 @@ impl Source {
 
     /// The ids of all collections that have logs.
     pub(super) async fn collections(&self) -> Result<Vec<i64>> {
-        let mut ids = std::collections::BTreeSet::new();
+        let mut ids = BTreeSet::new();
         for mark in MARKS {
             let folders = self.bucket.below(mark)?.folders().await?;
             ids.extend(folders.iter().filter_map(|folder| folder.parse::<i64>().ok()));
@@ -105,7 +105,7 @@ impl Source {
 
     /// The field of a collection that has statistics, if it is one.
     pub(super) async fn key_field(&self, collection: i64) -> Result<Option<i64>> {
-        let mut fields = std::collections::BTreeSet::new();
+        let mut fields = BTreeSet::new();
         let mut listed = self.bucket.list(&format!("{}/{collection}/", LogKind::Stats.in_paths()));
         while let Some(entry) = listed.try_next().await? {
             if let Some(ObjectName::Log(LogKind::Stats, _, FieldId(field), _)) = ObjectName::parse_log(&entry.key) {
@@ -143,26 +143,21 @@ impl Source {
                 };
             }
         }
-        if !segments.is_empty() {
-            self.indexed(&mut segments).await?;
-        }
         Ok((segments, foreign))
     }
 
-    /// Marks segments that have files of an index. Their paths begin with the build, so all are listed.
-    async fn indexed(&self, segments: &mut BTreeMap<SegmentPath, Logs>) -> Result<()> {
-        let mut of: BTreeMap<(i64, i64), SegmentPath> = BTreeMap::new();
-        of.extend(segments.keys().map(|path| ((path.partition.0, path.segment.0), *path)));
+    /// Segments that have files of an index, by partition and id. Their paths begin with the build, so all are listed, once.
+    pub(super) async fn indexed(&self) -> Result<BTreeSet<(i64, i64)>> {
+        let mut segments = BTreeSet::new();
         let mut listed = self.bucket.list("index_files/");
         while let Some(entry) = listed.try_next().await? {
             // index_files/<build>/<version>/<partition>/<segment>/<file>
             let ids: Vec<i64> = entry.key.split('/').skip(3).take(2).filter_map(|id| id.parse().ok()).collect();
-            let &[partition, segment] = &ids[..] else { continue };
-            if let Some(logs) = of.get(&(partition, segment)).and_then(|path| segments.get_mut(path)) {
-                logs.indexed = true;
+            if let &[partition, segment] = &ids[..] {
+                segments.insert((partition, segment));
             }
         }
-        Ok(())
+        Ok(segments)
     }
 }
 
@@ -242,7 +237,7 @@ impl FoundSegment {
             times: None,
             deletes: 0,
             len,
-            indexed: logs.indexed,
+            indexed: false,
             verdict: if logs.inserts.is_empty() { super::Verdict::Deletes } else { super::Verdict::Emptied },
             logs,
         }
