@@ -22,6 +22,8 @@ const KILLS: [u64; 2] = [5, 100];
 const MOVES: [u64; 2] = [8, 100];
 /// What a member has lost, in MiB.
 const LOST_MIB: [u64; 2] = [48, 1024];
+/// The tables give each of these values a place of twice its size: with the quota that is the default nobody could write.
+const ROOMY: [&str; 2] = ["--quota-backend-bytes", "8589934592"];
 /// How soon it must be back.
 const REBUILD_LIMIT: Duration = Duration::from_secs(60);
 
@@ -188,7 +190,8 @@ fn a_member_that_lost_its_disk_is_whole_again_while_the_others_serve() -> Verdic
 
 fn rebuild() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut three = Cluster::start(&Program::under_test()?, dir.path(), 3, &PACE)?;
+    let flags = [&PACE[..], &ROOMY[..]].concat();
+    let mut three = Cluster::start(&Program::under_test()?, dir.path(), 3, &flags)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mib = LOST_MIB[form()];
     let endpoint = three.members[0].endpoint();
@@ -212,7 +215,7 @@ fn rebuild() -> Result<()> {
         Ok(())
     };
     told(&["member", "remove", &id])?;
-    let mut new = three.newcomer(dir.path(), "fresh", &PACE)?;
+    let mut new = three.newcomer(dir.path(), "fresh", &flags)?;
     told(&["member", "add", "fresh", "--peer-urls", &new.peer_url])?;
     let rest = (0..3).filter(|at| *at != lost).map(|at| &three.members[at].setup);
     new.initial_cluster =
