@@ -98,6 +98,8 @@ pub const TAIL_RETRY_MAX: Duration = Duration::from_secs(120);
 pub const STANDBY_EVERY: Duration = Duration::from_secs(10);
 /// Plain bytes of a piece of tail that stands in for short ones: as much is kept in memory for it.
 pub const TAIL_MERGE_LEN: u64 = 16 << 20;
+/// A piece of so many plain bytes is long enough as it is.
+pub const TAIL_LONG_LEN: u64 = 2 << 20;
 /// Pause after a merge of the index that failed.
 pub const MERGE_RETRY_AFTER: Duration = Duration::from_secs(600);
 /// Orders that wait for a running tail.
@@ -129,14 +131,21 @@ pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// A watch that neither brings events nor answers that question for so long is dead.
 pub const WATCH_SILENCE_MAX: Duration = Duration::from_secs(20);
-/// Messages of the watch that wait for the cutter. Each is at most 2 MiB (etcd fragments longer ones) plus one request.
+/// Batches of the watch that wait for the cutter. Each has what HTTP/2 lets wait, about 2 MiB, or one longer message.
 pub const HEARD_QUEUE: usize = 16;
+/// How long the follower sleeps between two looks at a busy watch: the archive is behind by so much more, and the machine has
+/// some hundred wake-ups a second instead of one for each change. Not longer: etcd keeps some ten milliseconds of changes for who is
+/// slow, and reads them from its disk after that, which costs it much more.
+pub const BREATH: Duration = Duration::from_millis(2);
+/// Messages of the watch that are taken as one batch.
+pub const ANSWERS_AT_ONCE: usize = 4096;
 /// Limit of connecting to one endpoint for a watch, before the next one is tried.
 pub const WATCH_DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// A member that does not tell its status so soon is left out.
 pub const STATUS_LIMIT: Duration = Duration::from_secs(3);
-/// A tail segment is closed when keys and values reach this many bytes.
-pub const SEGMENT_LEN: usize = 1 << 20;
+/// A tail segment is closed when keys and values reach this many bytes: at some thousand changes a second about one a second,
+/// so that the syncs of the archive stay few.
+pub const SEGMENT_LEN: usize = 4 << 20;
 /// A tail segment is closed so long after its first event: with the upload this keeps the archive within two seconds.
 pub const SEGMENT_AGE: Duration = Duration::from_secs(1);
 /// Longest segment that is decoded: one revision is never split, and a request has at most some MiB.
@@ -153,6 +162,10 @@ pub const PACK_BLOCK_LEN: usize = 256 * 1024;
 pub const PIECE_OBJECTS_MAX: usize = 1024;
 /// How long copied objects wait at most until an index piece records them.
 pub const PIECE_AGE: Duration = Duration::from_secs(1);
+/// Looks at an index piece that seems damaged before that is believed: an answer that was cut off is not damage.
+pub const PIECE_LOOKS: u32 = 2;
+/// Longest object that is read to learn its length: the largest that S3 has. It is hashed, never held.
+pub const OBJECT_LEN_MAX: u64 = 5 << 40;
 /// Pause before an object that was not found, or whose copy failed, is tried again.
 pub const COPY_RETRY_PAUSE: Duration = Duration::from_secs(2);
 /// Tail that waits for a slow bucket, keys and values together, before the source is not read any further.

@@ -9,7 +9,9 @@ use eyrie_archive::{Ask, At, Scope};
 use eyrie_backup::bucket::Bucket;
 use eyrie_backup::catalog::{self, ArchiveError, OpenOptions};
 use eyrie_backup::inside;
+use eyrie_backup::objects::read_index;
 use eyrie_backup::seal::Identities;
+use eyrie_backup::tail::orders::desk;
 use eyrie_backup::tail::run::Until;
 use eyrie_backup::take::BackupError;
 use kit::{Etcd, Segment, backup, must_be_recoverable, must_be_whole, take};
@@ -58,7 +60,9 @@ async fn every_revision_is_what_it_was() {
 async fn short_pieces_become_one_and_the_chain_goes_on() {
     let mut etcd = Etcd::start().await;
     let archive = Bucket::memory();
-    let run = backup(&etcd, None, &archive).await;
+    let mut run = backup(&etcd, None, &archive).await;
+    // pieces are short: two changes at most
+    run.config.tail.segment_bytes = 1 << 20;
     let (stop, stopped) = oneshot::channel::<()>();
     let tail =
         tokio::spawn(
@@ -117,6 +121,55 @@ async fn history_that_is_compacted_is_a_named_gap_and_a_new_full_follows() {
     assert!(ask(first).is_ok() && ask(last).is_ok());
     let why = ask(first + 5).unwrap_err().to_string();
     assert!(why.contains("compacted"), "{why}");
+}
+
+#[tokio::test]
+async fn a_damaged_index_stops_neither_the_next_run_nor_the_running_one() {
+    let mut etcd = Etcd::start().await;
+    let (archive, milvus) = (Bucket::memory(), Bucket::memory());
+    let segment = Segment::recorded();
+    segment.store(&milvus).await;
+    let revision = segment.write(&mut etcd).await;
+    let backup = backup(&etcd, Some(&milvus), &archive).await;
+    take(&backup).await.unwrap();
+    let objects = read_index(&archive, &must_be_whole(&archive).await).await.unwrap().len();
+    assert!(objects >= 3);
+    spoil_index(&archive).await;
+    let done = take(&backup).await.unwrap();
+    assert_eq!(done.objects, 0, "what lies in the archive is not copied again");
+    must_be_recoverable(&archive, revision, objects).await;
+    // beside a running tail, as the agent has it done
+    let (desk, mut orders) = desk();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let tail = tokio::spawn(async move {
+        let stop = async { drop(stopped.await) };
+        backup.run_with(Until::Stopped, &OpenOptions::default(), Some(&mut orders), stop).await
+    });
+    let last = etcd.put("a", "x").await;
+    wait_for(&archive, last).await;
+    spoil_index(&archive).await;
+    desk.mend_index().await;
+    for tries in 0.. {
+        let catalog = catalog::read(&archive, None).await.unwrap().catalog;
+        if read_index(&archive, &catalog).await.is_ok_and(|index| index.len() == objects) {
+            break;
+        }
+        assert!(tries < 300, "nobody mends the index");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.send(()).unwrap();
+    tail.await.unwrap().unwrap();
+    must_be_recoverable(&archive, last, objects).await;
+}
+
+async fn spoil_index(archive: &Bucket) {
+    let catalog = catalog::read(archive, None).await.unwrap().catalog;
+    let pieces: Vec<String> = catalog.pieces().map(|(_, piece)| piece.stored.path.to_string()).collect();
+    assert!(!pieces.is_empty());
+    for piece in pieces {
+        archive.put(&piece, "spoilt").await.unwrap();
+    }
+    assert!(read_index(archive, &catalog).await.is_err());
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! `cargo xtask bench rpo`: how far a backup's tail is behind upstream etcd, and what it costs the store.
 //!
 //! Behind: puts at a fixed rate, each with the time at which it was due; a put is safe when the tail says that the piece with
-//! its revision is recorded. Cost: puts at full speed, with and without a tail, in alternating rounds.
+//! its revision is recorded. Cost: puts at full speed, alone, beside a tail, and beside `etcdctl watch --prefix ''` into nothing,
+//! which is the floor for whoever hears every change; in alternating rounds. Throughput is that of one machine on which the
+//! load, the store and the listener share the cores, so the CPU time of store and listener is told beside it: what of it the
+//! store pays is paid wherever the listener runs. The same again at half of the speed that the store has alone: a store that is
+//! not at its limit.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -14,7 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cases::puts;
 use super::load::Pace;
-use super::sides::{Member, Side};
+use super::sides::{Member, Side, cpu_of};
 use crate::peers::Peers;
 use crate::shell;
 
@@ -23,7 +27,8 @@ cargo xtask bench rpo [options]
   --rounds N      alternating rounds (3)
   --seconds N     how long each part runs (20)
   --rate N        puts a second while the lag is measured (1000)
-  --dir DIR       where data dir and archive lie (<target>/bench/rpo)
+  --dir DIR       where the data dir lies (<target>/bench/rpo)
+  --archive DIR   where the archive lies (/dev/shm: a bucket is not on the store's disk)
 Upstream's binaries come from <target>/peers/etcd or ETCD_PEERS_DIR. EYRIE_BIN names another binary.";
 
 /// How long the tail may take to begin, or to record the last piece.
@@ -36,6 +41,40 @@ struct Options {
     time: Duration,
     rate: u64,
     dir: PathBuf,
+    archive: PathBuf,
+}
+
+/// Who listens while puts come at full speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    Watch,
+    Tail,
+}
+
+impl Beside {
+    const ALL: [Self; 3] = [Self::Nobody, Self::Watch, Self::Tail];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "alone",
+            Self::Watch => "beside `etcdctl watch`",
+            Self::Tail => "beside a tail",
+        }
+    }
+}
+
+/// What puts came to.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Puts a second.
+    rate: f64,
+    /// The time that the slowest of a hundred takes, in milliseconds.
+    p99: f64,
+    /// CPU time of the store for a put, in microseconds.
+    store: f64,
+    /// That of the listener.
+    listener: f64,
 }
 
 /// `cargo xtask bench rpo`.
@@ -49,39 +88,77 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     };
     let upstream = Side::upstream(&Peers::find()?);
     let eyrie = super::eyrie_binary()?;
-    let (mut medians, mut p99s, mut alone, mut beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut medians, mut p99s) = (Vec::new(), Vec::new());
+    let (mut costs, mut paced): ([Vec<Cost>; 3], [Vec<Cost>; 3]) = Default::default();
     for round in 1..=options.rounds {
         let mut lags = behind(&options, &upstream, &eyrie)?;
         lags.sort_by(f64::total_cmp);
         medians.push(lags[lags.len() / 2]);
         p99s.push(lags[lags.len() * 99 / 100]);
-        // which of the two comes first alternates
-        for tailed in if round % 2 == 0 { [true, false] } else { [false, true] } {
-            let rate = full_speed(&options, &upstream, tailed.then_some(eyrie.as_path()))?;
-            if tailed { beside.push(rate) } else { alone.push(rate) }
-        }
         eprintln!(
-            "round {round} of {}: behind {:.2} s median, {:.2} s p99; {:.0} puts/s alone, {:.0} with a tail",
+            "round {round} of {}: behind {:.2} s median, {:.2} s p99",
             options.rounds,
             medians[round - 1],
-            p99s[round - 1],
-            alone[round - 1],
-            beside[round - 1]
+            p99s[round - 1]
         );
+        // who comes first changes
+        for at in (0..Beside::ALL.len()).map(|at| (at + round) % Beside::ALL.len()) {
+            let cost = measured(&options, &upstream, &eyrie, Beside::ALL[at], Pace::Closed)?;
+            eprintln!("  {}: {}", Beside::ALL[at].name(), cost.text());
+            costs[at].push(cost);
+        }
+        let half = (costs[0][round - 1].rate / 2.0) as u64;
+        for at in (0..Beside::ALL.len()).map(|at| (at + round) % Beside::ALL.len()) {
+            let cost = measured(&options, &upstream, &eyrie, Beside::ALL[at], Pace::Open(half.max(1)))?;
+            eprintln!("  half speed, {}: {}", Beside::ALL[at].name(), cost.text());
+            paced[at].push(cost);
+        }
     }
     println!("medians of {} rounds of {} s:", options.rounds, options.time.as_secs());
     println!("  behind at {} puts/s: {:.2} s median, {:.2} s p99", options.rate, middle(&medians), middle(&p99s));
-    let (alone, beside) = (middle(&alone), middle(&beside));
-    println!(
-        "  upstream at full speed: {alone:.0} puts/s alone, {beside:.0} with a tail: {:+.1} %",
-        (beside / alone - 1.0) * 100.0
-    );
+    compare("upstream at full speed", &costs);
+    compare("upstream at half speed", &paced);
     Ok(())
+}
+
+fn compare(what: &str, costs: &[Vec<Cost>; 3]) {
+    let alone = medians_of(&costs[0]);
+    println!("  {what}, {}: {}", Beside::Nobody.name(), alone.text());
+    for (beside, costs) in Beside::ALL.into_iter().zip(costs).skip(1) {
+        let cost = medians_of(costs);
+        println!(
+            "  {what}, {}: {}; throughput {:+.1} %, the store's CPU {:+.1} %",
+            beside.name(),
+            cost.text(),
+            (cost.rate / alone.rate - 1.0) * 100.0,
+            (cost.store / alone.store - 1.0) * 100.0
+        );
+    }
+}
+
+impl Cost {
+    fn text(&self) -> String {
+        format!(
+            "{:.0} puts/s, p99 {:.1} ms, {:.1} µs of CPU in the store for each, {:.1} in the listener",
+            self.rate, self.p99, self.store, self.listener
+        )
+    }
+}
+
+fn medians_of(costs: &[Cost]) -> Cost {
+    let of = |part: fn(&Cost) -> f64| middle(&costs.iter().map(part).collect::<Vec<_>>());
+    Cost {
+        rate: of(|cost| cost.rate),
+        p99: of(|cost| cost.p99),
+        store: of(|cost| cost.store),
+        listener: of(|cost| cost.listener),
+    }
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
     let dir = shell::target_dir().join("bench/rpo");
-    let mut options = Options { rounds: 3, time: Duration::from_secs(20), rate: 1000, dir };
+    let archive = PathBuf::from("/dev/shm").join(format!("eyrie-bench-rpo-{}", std::process::id()));
+    let mut options = Options { rounds: 3, time: Duration::from_secs(20), rate: 1000, dir, archive };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("bench rpo: {arg} needs a value\n\n{USAGE}"));
@@ -90,6 +167,7 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
             "--seconds" => options.time = Duration::from_secs(value()?.parse().context("--seconds takes a number")?),
             "--rate" => options.rate = value()?.parse().context("--rate takes a number")?,
             "--dir" => options.dir = PathBuf::from(value()?),
+            "--archive" => options.archive = PathBuf::from(value()?),
             "--help" | "-h" => return Ok(None),
             other => bail!("bench rpo: unknown argument {other}\n\n{USAGE}"),
         }
@@ -102,8 +180,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
 
 /// For each put, how long after it was due it was safe in the archive, in seconds.
 fn behind(options: &Options, upstream: &Side, eyrie: &Path) -> Result<Vec<f64>> {
-    let (dir, member) = fresh(options, upstream)?;
-    let tail = Tail::start(eyrie, &member, &dir)?;
+    let member = fresh(options, upstream)?;
+    let tail = Tail::start(eyrie, &member, options)?;
     let first = tail.begun()?;
     let outcome = puts(&member, Pace::Open(options.rate), u64::MAX, options.time, u64::MAX)?.all_well()?;
     let mut due: Vec<Instant> = outcome.samples.iter().map(|sample| sample.due).collect();
@@ -127,26 +205,60 @@ fn behind(options: &Options, upstream: &Side, eyrie: &Path) -> Result<Vec<f64>> 
     due.iter().enumerate().map(lag).collect()
 }
 
-/// Puts a second at full speed.
-fn full_speed(options: &Options, upstream: &Side, tailed: Option<&Path>) -> Result<f64> {
-    let (dir, member) = fresh(options, upstream)?;
-    let tail = tailed.map(|eyrie| Tail::start(eyrie, &member, &dir)).transpose()?;
-    if let Some(tail) = &tail {
-        tail.begun()?;
+/// Puts, and what they cost.
+fn measured(options: &Options, upstream: &Side, eyrie: &Path, beside: Beside, pace: Pace) -> Result<Cost> {
+    let member = fresh(options, upstream)?;
+    let (mut tail, mut watch) = (None, None);
+    match beside {
+        Beside::Nobody => {}
+        Beside::Watch => watch = Some(Watch::start(upstream, &member)?),
+        Beside::Tail => {
+            let started = Tail::start(eyrie, &member, options)?;
+            started.begun()?;
+            tail = Some(started);
+        }
     }
-    let outcome = puts(&member, Pace::Closed, u64::MAX, options.time, u64::MAX)?.all_well()?;
+    let pid = tail.as_ref().map(|tail: &Tail| tail.child.id()).or(watch.as_ref().map(|watch: &Watch| watch.0.id()));
+    let listened = || pid.map_or(Ok(Duration::ZERO), cpu_of);
+    let (store_before, listener_before) = (member.cpu()?, listened()?);
+    let outcome = puts(&member, pace, u64::MAX, options.time, u64::MAX)?.all_well()?;
+    let (store, listener) = (member.cpu()? - store_before, listened()? - listener_before);
+    drop(watch);
     if let Some(tail) = tail {
         tail.stop()?;
     }
     member.stop()?;
-    Ok(outcome.rate())
+    let _ = fs::remove_dir_all(&options.archive);
+    let a_put = |spent: Duration| spent.as_secs_f64() * 1e6 / outcome.done.max(1) as f64;
+    let p99 = outcome.latencies.quantile(0.99).as_secs_f64() * 1e3;
+    Ok(Cost { rate: outcome.rate(), p99, store: a_put(store), listener: a_put(listener) })
 }
 
-fn fresh(options: &Options, upstream: &Side) -> Result<(PathBuf, Member)> {
+fn fresh(options: &Options, upstream: &Side) -> Result<Member> {
     let _ = fs::remove_dir_all(&options.dir);
+    let _ = fs::remove_dir_all(&options.archive);
     fs::create_dir_all(&options.dir)?;
-    let member = upstream.start(&options.dir.join("data"))?;
-    Ok((options.dir.clone(), member))
+    upstream.start(&options.dir.join("data"))
+}
+
+/// Upstream's `etcdctl watch` of everything, into nothing.
+struct Watch(Child);
+
+impl Watch {
+    fn start(upstream: &Side, member: &Member) -> Result<Self> {
+        let mut command = upstream.ctl_command(member.address);
+        command.args(["watch", "--prefix", ""]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().context("start etcdctl watch")?;
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A running `eyrie backup tail`, and what it says.
@@ -157,11 +269,12 @@ struct Tail {
 }
 
 impl Tail {
-    fn start(eyrie: &Path, member: &Member, dir: &Path) -> Result<Self> {
+    fn start(eyrie: &Path, member: &Member, options: &Options) -> Result<Self> {
+        let dir = &options.dir;
         let log = dir.join("tail.log");
         let mut command = Command::new(eyrie);
         command.args(["backup", "tail", "--output", "json", "--etcd", &format!("http://{}", member.address)]);
-        command.args(["--archive", &format!("file://{}", dir.join("archive").display())]);
+        command.args(["--archive", &format!("file://{}", options.archive.display())]);
         command.env("XDG_STATE_HOME", dir.join("state")).stdin(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).stderr(fs::File::create(&log)?).spawn()?;
         let said = child.stdout.take().context("its output")?;

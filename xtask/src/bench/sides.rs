@@ -190,14 +190,7 @@ impl Member {
     /// # Errors
     /// When the process is gone.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let stat = self.proc("stat")?;
-        let after_name = stat.rsplit_once(')').context("stat: no name")?.1;
-        let field = |place: usize| -> Result<u64> {
-            let text = after_name.split_whitespace().nth(place).context("stat: too short")?;
-            text.parse().context("stat: not a number")
-        };
-        let ticks = field(11)? + field(12)?;
-        Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+        cpu_of(self.child.id()).with_context(|| format!("has {} ended?", self.side.name))
     }
 
     /// Anonymous resident memory, in bytes.
@@ -285,9 +278,34 @@ fn end_with_us(command: &mut Command) {
     unsafe { command.pre_exec(ask) };
 }
 
+/// CPU time that a process has used, in user and system mode.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn cpu_of(process: u32) -> Result<Duration> {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let after_name = stat.rsplit_once(')').context("stat: no name")?.1;
+    let field = |place: usize| -> Result<u64> {
+        let text = after_name.split_whitespace().nth(place).context("stat: too short")?;
+        text.parse().context("stat: not a number")
+    };
+    let ticks = field(11)? + field(12)?;
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
+impl Side {
+    /// Upstream's etcdctl, pointed at a member.
+    pub(crate) fn ctl_command(&self, address: SocketAddr) -> Command {
+        let mut command = Command::new(&self.ctl);
+        command.arg(format!("--endpoints=http://{address}"));
+        command
+    }
+}
+
 fn ctl(side: &Side, address: SocketAddr, args: &[&str]) -> Result<String> {
-    let output = Command::new(&side.ctl)
-        .arg(format!("--endpoints=http://{address}"))
+    let output = side
+        .ctl_command(address)
         .args(["--command-timeout=300s", "--dial-timeout=10s"])
         .args(args)
         .stdin(Stdio::null())

@@ -152,14 +152,21 @@ impl Client {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client for one endpoint with the rest of the configuration as it is, and the same login.
-    pub fn to_endpoint(&self, endpoint: Address) -> Client {
+    /// The same client, with the same login and no connection yet.
+    pub fn apart(&self) -> Client {
         Client {
-            config: Config { endpoints: vec![endpoint], ..self.config.clone() },
+            config: self.config.clone(),
             channel: Mutex::new(None),
             token: self.token().into(),
             target: self.target.clone(),
         }
+    }
+
+    /// A client for one endpoint with the rest of the configuration as it is, and the same login.
+    pub fn to_endpoint(&self, endpoint: Address) -> Client {
+        let mut client = self.apart();
+        client.config.endpoints = vec![endpoint];
+        client
     }
 
     /// The configured endpoints.

@@ -33,11 +33,6 @@ impl Assembler {
         self.last
     }
 
-    /// A new connection begins at a revision's first event again: the part of one that came before counts for nothing.
-    pub(super) fn restart(&mut self) {
-        self.open = None;
-    }
-
     /// Takes one answer's events. A revision is whole when a later one follows, or the answer is no fragment.
     /// Revisions up to the last one are passed over, but the last one itself is returned as `again`.
     ///
@@ -123,14 +118,6 @@ mod tests {
         assert_eq!(heard(&mut assembler, vec![put(5, "a"), put(6, "a")], true), [(5, 1)]);
         assert_eq!(heard(&mut assembler, vec![put(6, "b")], true), []);
         assert_eq!(heard(&mut assembler, vec![put(6, "c"), put(7, "a")], false), [(6, 3), (7, 1)]);
-    }
-
-    #[test]
-    fn a_new_connection_forgets_the_half_revision() {
-        let mut assembler = Assembler::new(Revision(4));
-        assert_eq!(heard(&mut assembler, vec![put(5, "a")], true), []);
-        assembler.restart();
-        assert_eq!(heard(&mut assembler, vec![put(5, "a"), put(5, "b")], false), [(5, 2)]);
     }
 
     #[test]

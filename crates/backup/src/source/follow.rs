@@ -10,6 +10,9 @@
 //!
 //! Compaction: a store may serve a revision that it has just compacted without its deletions (etcd before 3.5.16). Events
 //! of the past therefore count only when, *after* they came, the revision before them can still be read.
+//!
+//! Cost: etcd sends each change by itself. Who wakes for each of them takes as much from a busy machine as the store does to
+//! send it, so the follower has a thread of its own that sleeps between breaths while changes come fast.
 
 use eyrie_api::client::{CallError, Repeat};
 use eyrie_api::pb::kv_client::KvClient;
@@ -19,18 +22,19 @@ use eyrie_api::pb::{
     RangeRequest, RangeResponse, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use eyrie_state::{ClusterId, Revision};
+use futures::FutureExt;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::assemble::{Assembler, Missing};
 use super::{Source, SourceError, soon};
 use crate::history::{Event, Revised, TimeMs};
 use crate::limits::{
-    ASK_LIMIT, HEARD_QUEUE, MESSAGE_LEN_MAX, PROGRESS_EVERY, RECONNECT_PAUSE_FIRST, RECONNECT_PAUSE_MAX,
-    WATCH_DIAL_LIMIT, WATCH_SILENCE_MAX,
+    ANSWERS_AT_ONCE, ASK_LIMIT, BREATH, HEARD_QUEUE, MESSAGE_LEN_MAX, PROGRESS_EVERY, RECONNECT_PAUSE_FIRST,
+    RECONNECT_PAUSE_MAX, WATCH_DIAL_LIMIT, WATCH_SILENCE_MAX,
 };
 
 /// Progress answers that may come before the known revision is seen again; old servers let them overtake events.
@@ -141,7 +145,8 @@ impl Break {
 #[derive(Debug)]
 pub struct Follow {
     heard: mpsc::Receiver<Result<Heard, Break>>,
-    task: tokio::task::JoinHandle<()>,
+    /// The thread ends with it.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Source {
@@ -149,21 +154,19 @@ impl Source {
     /// but what is compacted.
     pub fn follow(&self, anchor: Anchor) -> Follow {
         let (tell, heard) = mpsc::channel(HEARD_QUEUE);
-        let mut follower = Follower {
-            source: self.clone(),
+        let (alive, gone) = oneshot::channel();
+        let follower = Follower {
+            source: self.apart(),
             cluster: anchor.cluster,
             digest: anchor.digest,
+            handed: anchor.revision,
             assembler: Assembler::new(anchor.revision),
             turn: 0,
             tell,
         };
-        let task = tokio::spawn(async move {
-            let ended = follower.run().await;
-            if let Err(End::Break(reason)) = ended {
-                let _ = follower.tell.send(Err(reason)).await;
-            }
-        });
-        Follow { heard, task }
+        // where there is no thread to be had, the listener hears that nobody follows
+        let _ = std::thread::Builder::new().name("follow".into()).spawn(move || follower.work(gone));
+        Follow { heard, _alive: alive }
     }
 }
 
@@ -177,12 +180,6 @@ impl Follow {
             let cause = "it was stopped".to_owned();
             Err(Break::Source(SourceError::Refused { what: "follow the store", cause }))
         })
-    }
-}
-
-impl Drop for Follow {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -219,7 +216,11 @@ enum Readable {
 struct Follower {
     source: Source,
     cluster: ClusterId,
+    /// The last revision that was handed out …
+    handed: Revision,
+    /// … and its digest, where it is known.
     digest: Option<[u8; 32]>,
+    /// May be ahead of that by what is still to be checked.
     assembler: Assembler,
     /// Which endpoint is watched; the next one after each failure.
     turn: usize,
@@ -235,16 +236,57 @@ struct Open {
     progress_before_anchor: u32,
 }
 
+/// New revisions that came together and are not handed out yet.
+#[derive(Default)]
+struct Batch {
+    revisions: Vec<Revised>,
+    /// Some of them were read from the store's past.
+    from_history: bool,
+}
+
+impl Open {
+    /// All that has come, and how the watch ended if it did.
+    fn gather(&mut self, first: Result<Option<WatchResponse>, Status>) -> (Vec<WatchResponse>, Option<End>) {
+        let (mut answers, mut next) = (Vec::new(), Some(first));
+        while let Some(answer) = next {
+            match answer {
+                Ok(Some(answer)) => answers.push(answer),
+                Ok(None) => {
+                    return (answers, Some(CallError::Broken("the server ended the watch".into()).into()));
+                }
+                Err(status) => return (answers, Some(CallError::from(status).into())),
+            }
+            let more = answers.len() < ANSWERS_AT_ONCE;
+            next = if more { self.answers.message().now_or_never() } else { None };
+        }
+        (answers, None)
+    }
+}
+
 impl Follower {
+    /// The thread: until history breaks off, or nobody listens any more.
+    fn work(mut self, gone: oneshot::Receiver<()>) {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let ended = tokio::select! {
+                ended = self.run() => ended,
+                _ = gone => return,
+            };
+            if let Err(End::Break(reason)) = ended {
+                let _ = self.tell.send(Err(reason)).await;
+            }
+        });
+    }
+
     async fn run(&mut self) -> Result<(), End> {
         let mut pause = RECONNECT_PAUSE_FIRST;
         loop {
-            let before = self.assembler.last();
+            let before = self.handed;
             let error = match self.one_connection().await {
                 Err(End::Lost(error)) => error,
                 other => return other,
             };
-            if self.assembler.last() > before {
+            if self.handed > before {
                 pause = RECONNECT_PAUSE_FIRST;
             }
             let sorted = self.source.failed("follow the store", &error);
@@ -270,9 +312,9 @@ impl Follower {
     /// Watches over one connection until it ends; never returns `Ok`.
     async fn one_connection(&mut self) -> Result<(), End> {
         self.check_known().await?;
-        self.assembler.restart();
+        self.assembler = Assembler::new(self.handed);
         let mut open = self.open().await?;
-        let mut quiet_since = Instant::now();
+        let (mut quiet_since, mut rested_at) = (Instant::now(), Instant::now());
         loop {
             let Ok(answer) = timeout(PROGRESS_EVERY, open.answers.message()).await else {
                 if quiet_since.elapsed() > WATCH_SILENCE_MAX {
@@ -282,53 +324,94 @@ impl Follower {
                 let _ = open.ask.try_send(WatchRequest { request_union: Some(progress) });
                 continue;
             };
-            let Some(answer) = answer.map_err(CallError::from)? else {
-                return Err(CallError::Broken("the server ended the watch".into()).into());
-            };
+            let (answers, ended) = open.gather(answer);
+            let all = answers.len() < ANSWERS_AT_ONCE;
+            self.take(&mut open, answers).await?;
+            if let Some(end) = ended {
+                return Err(end);
+            }
             quiet_since = Instant::now();
-            self.take(&mut open, answer).await?;
+            if all && rested_at.elapsed() < BREATH * 2 {
+                // the whole thread: what comes meanwhile waits in the socket and wakes nobody
+                std::thread::sleep(BREATH);
+            }
+            rested_at = Instant::now();
         }
     }
 
-    async fn take(&mut self, open: &mut Open, answer: WatchResponse) -> Result<(), End> {
-        let last = self.assembler.last();
+    /// Takes what came together: checks it, and hands it out at once.
+    async fn take(&mut self, open: &mut Open, answers: Vec<WatchResponse>) -> Result<(), End> {
         let at = TimeMs::now();
-        if answer.canceled {
-            if answer.compact_revision > 0 {
-                return Err(Break::Compacted { last }.into());
+        let mut batch = Batch::default();
+        for answer in answers {
+            let store = Revision(answer.header.as_ref().map_or(0, |header| header.revision));
+            if answer.canceled {
+                self.hand_out(&mut batch).await?;
+                return Err(self.cancelled(answer));
             }
-            if answer.cancel_reason.contains("permission denied") {
-                let cause = answer.cancel_reason;
-                return Err(Break::Source(SourceError::Denied { what: "watch all keys", cause }).into());
+            if !answer.events.is_empty() {
+                self.assemble(open, answer, store, at, &mut batch).await?;
+            } else if !answer.created {
+                self.hand_out(&mut batch).await?;
+                self.progress(open, store, at).await?;
             }
-            return Err(CallError::Broken(format!("the watch was cancelled: {}", answer.cancel_reason)).into());
         }
-        let store = Revision(answer.header.as_ref().map_or(0, |header| header.revision));
-        if answer.events.is_empty() {
-            return if answer.created { Ok(()) } else { self.progress(open, store, at).await };
+        self.hand_out(&mut batch).await
+    }
+
+    fn cancelled(&self, answer: WatchResponse) -> End {
+        if answer.compact_revision > 0 {
+            return Break::Compacted { last: self.handed }.into();
         }
+        if answer.cancel_reason.contains("permission denied") {
+            let cause = answer.cancel_reason;
+            return Break::Source(SourceError::Denied { what: "watch all keys", cause }).into();
+        }
+        CallError::Broken(format!("the watch was cancelled: {}", answer.cancel_reason)).into()
+    }
+
+    async fn assemble(
+        &mut self,
+        open: &mut Open,
+        answer: WatchResponse,
+        store: Revision,
+        at: TimeMs,
+        batch: &mut Batch,
+    ) -> Result<(), End> {
+        let last = self.assembler.last();
         // live answers hold one revision, the store's; all others were read from history
-        let from_history =
+        batch.from_history |=
             !open.anchored || answer.events.iter().any(|e| e.kv.as_ref().is_some_and(|kv| kv.mod_revision < store.0));
-        let whole = self.assembler.push(answer.events, answer.fragment, at);
-        let whole = whole.map_err(|Missing { got, .. }| Break::Missing { last, got })?;
+        let whole = match self.assembler.push(answer.events, answer.fragment, at) {
+            Ok(whole) => whole,
+            Err(Missing { got, .. }) => {
+                self.hand_out(batch).await?;
+                return Err(Break::Missing { last, got }.into());
+            }
+        };
         if !open.anchored && (whole.again.is_some() || !whole.revisions.is_empty()) {
             self.check_anchor(last, whole.again.as_ref()).await?;
             open.anchored = true;
         }
-        if whole.revisions.is_empty() {
-            return Ok(());
-        }
+        batch.revisions.extend(whole.revisions);
+        Ok(())
+    }
+
+    /// From here on they count. Until then a lost connection means that they are heard again.
+    async fn hand_out(&mut self, batch: &mut Batch) -> Result<(), End> {
+        let Batch { revisions, from_history } = std::mem::take(batch);
+        let Some(newest) = revisions.last() else { return Ok(()) };
+        let last = self.handed;
         if from_history && self.readable(last).await? == Readable::Compacted {
             return Err(Break::Compacted { last }.into());
         }
-        self.digest = whole.revisions.last().map(digest);
-        self.say(Heard::Revisions(whole.revisions)).await
+        (self.handed, self.digest) = (newest.revision, Some(digest(newest)));
+        self.say(Heard::Revisions(revisions)).await
     }
 
     /// A progress answer. It is never taken as a proof that events up to it have come: before 3.5.8 it may overtake them.
     async fn progress(&mut self, open: &mut Open, store: Revision, at: TimeMs) -> Result<(), End> {
-        let last = self.assembler.last();
+        let last = self.handed;
         if !open.anchored {
             open.progress_before_anchor += 1;
             if open.progress_before_anchor >= PROGRESS_BEFORE_ANCHOR_MAX {
@@ -344,7 +427,7 @@ impl Follower {
 
     /// Before a watch is opened: is this still the cluster, and does it know the last revision?
     async fn check_known(&self) -> Result<(), End> {
-        let last = self.assembler.last();
+        let last = self.handed;
         match self.readable(last).await? {
             Readable::Yes => Ok(()),
             Readable::Compacted => {
@@ -408,7 +491,7 @@ impl Follower {
         let create = WatchCreateRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),
-            start_revision: self.assembler.last().0,
+            start_revision: self.handed.0,
             progress_notify: true,
             fragment: true,
             ..WatchCreateRequest::default()

@@ -95,6 +95,11 @@ impl Source {
         Ok(Self { client: Arc::new(client), endpoints, spool })
     }
 
+    /// The same source over connections of its own: for another runtime, since a connection lives in the one that made it.
+    fn apart(&self) -> Self {
+        Self { client: Arc::new(self.client.apart()), ..self.clone() }
+    }
+
     /// The endpoints as they were given, with commas.
     pub fn endpoints(&self) -> &str {
         &self.endpoints
