@@ -37,8 +37,17 @@ impl Backup {
 
     /// `eyrie backup` with these arguments.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
+        self.program("backup", args)
+    }
+
+    /// `eyrie agent` with these arguments.
+    pub fn agent(&self, args: &[&str]) -> Result<Command> {
+        self.program("agent", args)
+    }
+
+    fn program(&self, what: &str, args: &[&str]) -> Result<Command> {
         let mut command = self.place.command(&Program::under_test()?.serve[0]);
-        command.arg("backup").args(args).stdin(Stdio::null());
+        command.arg(what).args(args).stdin(Stdio::null());
         command.env_remove("STATE_DIRECTORY").env("XDG_STATE_HOME", &self.state);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)

@@ -1,15 +1,13 @@
-//! The way back, with real parts: upstream etcd, Eyrie and Milvus are lost, and `eyrie backup restore` brings them back as
+//! The way back, with real parts: upstream etcd and Eyrie are lost, and `eyrie backup restore` brings them back as
 //! they were at a chosen moment.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use eyrie_tests::backup::{Backup, Tail};
 use eyrie_tests::binaries::Program;
-use eyrie_tests::milvus::{Milvus, Storage};
-use eyrie_tests::moto::Moto;
 use eyrie_tests::place::{Place, wait_until};
 use eyrie_tests::ports;
 use eyrie_tests::store::{Setup, Store};
@@ -18,8 +16,6 @@ use serde_json::Value;
 
 /// How long anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Moments of Milvus's life that come back in the long form, for each source.
-const MOMENTS_LONG: usize = 10;
 
 #[test]
 fn any_revision_of_upstream_comes_back() -> Verdict {
@@ -310,228 +306,77 @@ fn newest_full(archive: &Path) -> Result<PathBuf> {
 }
 
 #[test]
-fn milvus_on_upstream_comes_back_after_all_is_lost() -> Verdict {
-    Ok(disaster(&Program::upstream()?, false, &[3])?)
+fn a_store_with_users_comes_back_with_them() -> Verdict {
+    Ok(users()?)
 }
 
-#[test]
-fn milvus_on_eyrie_comes_back_after_all_is_lost() -> Verdict {
-    Ok(disaster(&Program::under_test()?, true, &[1])?)
-}
-
-/// One step in the life of a Milvus, and what every collection is afterwards as far as it was flushed.
-struct Moment {
-    step: String,
-    revision: i64,
-    at_ms: u64,
-    state: String,
-}
-
-/// What happens in a life; each step is followed by a moment that can come back.
-const STEPS: [(&str, &str); 6] = [
-    ("create", "birds"),
-    ("more", "birds"),
-    ("create", "fish"),
-    ("unflushed", "birds"),
-    ("compact", "birds"),
-    ("drop", "fish"),
-];
-
-/// A life of Milvus with the backup beside it, its end, and the way back. `on_s3`: its objects are in a bucket, and so is
-/// the archive; else in folders.
-fn disaster(source: &Program, on_s3: bool, in_ci: &[usize]) -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let place = Place::apart()?;
-    let mut setup = Setup::new(source, dir.path())?;
-    setup.place = place.clone();
-    let store = setup.start()?;
-    let mut archive = Archive::new(dir.path(), &place);
-    let home = dir.path().join("milvus");
-    let s3 = if on_s3 { Some([S3_PORT, S3_PORT + 1].map(|port| Moto::start(dir.path(), &place, port))) } else { None };
-    let s3 = s3.map(|[a, b]| Ok::<_, anyhow::Error>((a?, b?))).transpose()?;
-    let (mut storage, mut objects) = (Storage::Folder, format!("file://{}", home.join("objects").display()));
-    if let Some((milvus_s3, archive_s3)) = &s3 {
-        archive_s3.bucket("archive")?;
-        archive.address = "s3://archive/of/milvus".into();
-        archive.eyrie.environment(archive_s3.environment());
-        storage = Storage::At(milvus_s3.port);
-        objects = "s3://milvus".into();
-        archive.milvus_settings(dir.path(), milvus_s3)?;
-    }
-    let mut milvus = Milvus::start_on(&home, &place, &setup.endpoint(), storage)?;
-    let from = archive.source_flags(&setup.endpoint(), &objects)?;
-    let mut tail = archive.tail(&from.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let mut moments: Vec<Moment> = Vec::new();
-    for (what, name) in STEPS {
-        milvus.session(what, name)?;
-        // rows that were not flushed are not in any collection that comes back
-        let state = match (what, moments.last()) {
-            ("unflushed" | "compact", Some(before)) => before.state.clone(),
-            ("drop", Some(before)) => without(&before.state, name)?,
-            _ => milvus.session("state", "any")?,
-        };
-        let revision = revision(&store)?;
-        let at_ms = now_ms()?;
-        tail.wait("recoverable", |news| news["revision"].as_i64() >= Some(revision))?;
-        moments.push(Moment { step: format!("{what} {name}"), revision, at_ms, state });
-    }
-    // everything is lost
-    milvus.kill9()?;
-    tail.kill();
-    drop(store);
-    std::fs::remove_dir_all(&setup.data)?;
-    std::fs::remove_dir_all(&home)?;
-    let mut s3 = s3;
-    let chosen: Vec<usize> = match std::env::var_os("EYRIE_LONG") {
-        Some(_) => (0..MOMENTS_LONG).map(|n| n % moments.len()).collect(),
-        None => in_ci.to_vec(),
-    };
-    for (round, at) in chosen.into_iter().enumerate() {
-        let moment = &moments[at];
-        let new = dir.path().join(format!("new-{round}"));
-        std::fs::create_dir(&new)?;
-        let mut storage = Storage::Folder;
-        if let Some((milvus_s3, _)) = &mut s3 {
-            // with its process its memory goes, and all that was in it
-            let port = milvus_s3.port + 2;
-            *milvus_s3 = Moto::start(&new, &place, port)?;
-            milvus_s3.bucket("milvus")?;
-            archive.milvus_settings(dir.path(), milvus_s3)?;
-            storage = Storage::At(port);
+/// Users are enforced in what comes back as they were in what was lost: the same names, passwords and rights.
+fn users() -> Result<()> {
+    for source in [Program::upstream()?, Program::under_test()?] {
+        let dir = tempfile::tempdir()?;
+        let store = Setup::new(&source, dir.path())?.start()?;
+        store.etcdctl_ok(&["put", "mine/a", "1"])?;
+        store.etcdctl_ok(&["put", "secret", "2"])?;
+        for args in [
+            &["user", "add", "root:of all"][..],
+            &["user", "grant-role", "root", "root"],
+            &["user", "add", "bird:of prey"],
+            &["role", "add", "nest"],
+            &["role", "grant-permission", "nest", "readwrite", "mine/", "--prefix"],
+            &["user", "grant-role", "bird", "nest"],
+            &["auth", "enable"],
+        ] {
+            store.etcdctl_ok(args)?;
         }
-        let by_time = round % 2 == 1;
-        comes_back(&archive, &place, &new, storage, moment, by_time)
-            .with_context(|| format!("after {}", moment.step))?;
+        let (config, password) = (dir.path().join("eyrie.yaml"), dir.path().join("password"));
+        std::fs::write(&password, "of all")?;
+        let archive = Archive::new(dir.path(), &Place::Host);
+        std::fs::write(
+            &config,
+            format!(
+                "source: {{endpoints: ['http://{}'], user: root, password: !file {}}}\narchive: {{url: '{}'}}\n",
+                store.endpoint(),
+                password.display(),
+                archive.address
+            ),
+        )?;
+        archive.run("take", &["--config", text(&config)])?;
+        // a second run goes on where the first one ended, and logs in anew
+        store.etcdctl_ok(&["put", "mine/b", "3", "--user", "bird:of prey"])?;
+        archive.run("take", &["--config", text(&config)])?;
+        drop(store);
+        let data = dir.path().join("restored");
+        archive.restore(&["--data-dir", text(&data)])?;
+        let program = Program::under_test()?;
+        let restored = Setup { data, ..Setup::new(&program, dir.path())? }.start()?;
+        let refused = |args: &[&str], why: &str| -> Result<()> {
+            let out = restored.etcdctl(args)?;
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            ensure!(!out.status.success() && said.contains(why), "{args:?}: {said}");
+            Ok(())
+        };
+        refused(&["get", "mine/a"], "user name is empty")?;
+        refused(&["get", "mine/a", "--user", "bird:of paradise"], "authentication failed")?;
+        refused(&["get", "secret", "--user", "bird:of prey"], "permission denied")?;
+        let bird =
+            restored.etcdctl_ok(&["get", "mine/", "--prefix", "--print-value-only", "--user", "bird:of prey"])?;
+        ensure!(bird.split_whitespace().eq(["1", "3"]), "{bird}");
+        restored.etcdctl_ok(&["put", "mine/c", "4", "--user", "bird:of prey"])?;
+        ensure!(restored.etcdctl_ok(&["get", "secret", "--print-value-only", "--user", "root:of all"])?.trim() == "2");
     }
     Ok(())
-}
-
-/// Ports within the namespace, where nobody else is.
-const S3_PORT: u16 = 9000;
-
-fn comes_back(
-    archive: &Archive,
-    place: &Place,
-    new: &Path,
-    storage: Storage,
-    moment: &Moment,
-    by_time: bool,
-) -> Result<()> {
-    let (data, home) = (new.join("store"), new.join("milvus"));
-    let at = match by_time {
-        true => utc(moment.at_ms),
-        false => moment.revision.to_string(),
-    };
-    let mut args = vec!["--at", &at, "--data-dir", text(&data), "--output", "json"];
-    let folder = format!("file://{}", home.join("objects").display());
-    let settings = archive.settings.clone().unwrap_or_default();
-    match storage {
-        Storage::Folder => args.extend(["--to-bucket", &folder]),
-        Storage::S3 | Storage::At(_) => {
-            args.extend(["--to-bucket", "s3://milvus", "--to-bucket-config", text(&settings)])
-        }
-    }
-    let out = archive.output("restore", &args)?;
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    ensure!(out.status.success(), "{said}\n{}", String::from_utf8_lossy(&out.stderr));
-    let done: Value = serde_json::from_str(said.lines().last().context("an answer")?)?;
-    let done = &done["done"];
-    ensure!(done["objects_whole"].as_u64() > Some(5), "{done:#}");
-    let lost = done["lost"].as_array().context("what is lost")?;
-    let names_birds = |line: &Value| {
-        line.as_str().is_some_and(|line| line.contains("default.birds") && line.contains("message queue alone"))
-    };
-    ensure!(lost.iter().any(names_birds), "nobody said what was in the queue alone: {done:#}");
-    let program = Program::under_test()?;
-    let mut setup = Setup::new(&program, new)?;
-    (setup.place, setup.data) = (place.clone(), data);
-    let _store = setup.start()?;
-    let since = Instant::now();
-    let mut milvus = Milvus::start_on(&home, place, &setup.endpoint(), storage)?;
-    let state = milvus.session("state", "any")?;
-    println!("{}: {} back after {:.1} s: {state}", moment.step, at, since.elapsed().as_secs_f64());
-    ensure!(state == moment.state, "restored:\n{state}\nbefore:\n{}", moment.state);
-    if storage != Storage::Folder && std::env::var_os("EYRIE_LONG").is_none() {
-        return Ok(());
-    }
-    // it lives: what is written now is there after the next start, too
-    milvus.session("create", "insects")?;
-    let lives = milvus.session("state", "any")?;
-    milvus.kill9()?;
-    let mut milvus = Milvus::start_on(&home, place, &setup.endpoint(), storage)?;
-    let still = milvus.session("state", "any")?;
-    ensure!(still == lives, "after a restart:\n{still}\nbefore:\n{lives}");
-    milvus.kill9()
-}
-
-/// A state without one collection.
-fn without(state: &str, name: &str) -> Result<String> {
-    // the script's own order and spacing
-    let mut parsed: Value = serde_json::from_str(state)?;
-    let wrong = parsed["wrong"].take();
-    let kept = parsed["state"].as_object_mut().context("collections")?;
-    kept.remove(name).context("the collection that is dropped")?;
-    let kept: Vec<String> = kept
-        .iter()
-        .map(|(name, one)| {
-            format!(
-                "\"{name}\": {{\"rows\": {}, \"sha256\": {}, \"nearest\": {}}}",
-                one["rows"], one["sha256"], one["nearest"]
-            )
-        })
-        .collect();
-    Ok(format!("{{\"state\": {{{}}}, \"wrong\": {wrong}}}", kept.join(", ")))
-}
-
-fn now_ms() -> Result<u64> {
-    Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
-}
-
-fn utc(ms: u64) -> String {
-    let out =
-        Command::new("date").args(["-u", "-d", &format!("@{}.{:03}", ms / 1000, ms % 1000), "+%FT%T.%3NZ"]).output();
-    out.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
 }
 
 /// An archive in a folder or a bucket, and `eyrie backup` on it.
 struct Archive {
     address: String,
     eyrie: Backup,
-    /// For the S3 server that Milvus is on.
-    settings: Option<PathBuf>,
 }
 
 impl Archive {
     fn new(dir: &Path, place: &Place) -> Archive {
         let address = format!("file://{}", dir.join("archive").display());
-        Archive { address, eyrie: Backup::new(dir, place), settings: None }
-    }
-
-    /// Writes the settings of Milvus's S3 server, which is another one than the archive's.
-    fn milvus_settings(&mut self, dir: &Path, s3: &Moto) -> Result<()> {
-        let file = dir.join("milvus-s3.yaml");
-        let (endpoint, key) = (s3.endpoint(), dir.join("milvus-s3.key"));
-        std::fs::write(&key, "test")?;
-        let key = key.display();
-        std::fs::write(&file, format!("endpoint: {endpoint}\naccess-key: !file {key}\nsecret-key: !file {key}\n"))?;
-        self.settings = Some(file);
-        Ok(())
-    }
-
-    /// Source and objects for a backup: flags, or a configuration where Milvus is on a server of its own.
-    fn source_flags(&self, etcd: &str, objects: &str) -> Result<Vec<String>> {
-        let etcd = format!("http://{etcd}");
-        let Some(settings) = &self.settings else {
-            return Ok(vec![format!("--etcd={etcd}"), format!("--bucket={objects}")]);
-        };
-        let bucket: String = std::fs::read_to_string(settings)?.lines().map(|line| format!("    {line}\n")).collect();
-        let archive = &self.address;
-        let config = format!(
-            "source:\n  endpoints: [{etcd}]\nmilvus:\n  bucket:\n    url: {objects}\n{bucket}archive:\n  url: {archive}\n"
-        );
-        let file = settings.with_file_name("eyrie.yaml");
-        std::fs::write(&file, config)?;
-        Ok(vec![format!("--config={}", file.display())])
+        Archive { address, eyrie: Backup::new(dir, place) }
     }
 
     fn arguments<'a>(&'a self, what: &'a str, args: &[&'a str]) -> Vec<&'a str> {

@@ -16,6 +16,11 @@ use eyrie_tests::store::{Setup, Store, bounded};
 use eyrie_tests::verdict::Verdict;
 use rustix::process::{Pid, Signal, kill_process};
 
+#[path = "../../crates/milvus/tests/common/escape.rs"]
+mod escape;
+
+use escape::unescape;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -231,26 +236,4 @@ fn files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
         }
     }
     Ok(all)
-}
-
-/// Bytes that are no visible ASCII stand as \xNN in the recording.
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'\\', [b'\\', after @ ..]) => {
-                out.push(b'\\');
-                rest = after;
-            }
-            (b'\\', [b'x', a, b, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16).unwrap_or_default() as u8;
-                out.push(digit(a) << 4 | digit(b));
-                rest = after;
-            }
-            _ => out.push(*first),
-        }
-    }
-    out
 }

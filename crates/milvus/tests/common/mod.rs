@@ -4,8 +4,11 @@
 //! fields of a protobuf message by their numbers: `1:7 2:"text" 3:-1 4:{1:2} 5:x00ff`. So the numbers stand in the fixture
 //! and not in what is tested.
 
+mod escape;
+
 use std::collections::BTreeMap;
 
+use escape::unescape;
 use eyrie_milvus::ObjectRoot;
 
 pub(crate) struct Fixture {
@@ -58,26 +61,6 @@ impl Fixture {
         fixture.pairs.sort();
         fixture
     }
-}
-
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'\\', [b'\\', after @ ..]) => {
-                out.push(b'\\');
-                rest = after;
-            }
-            (b'\\', [b'x', a, b, after @ ..]) => {
-                out.push(u8::from_str_radix(std::str::from_utf8(&[*a, *b]).unwrap(), 16).unwrap());
-                rest = after;
-            }
-            _ => out.push(*first),
-        }
-    }
-    out
 }
 
 /// Fields by number, encoded.
