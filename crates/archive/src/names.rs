@@ -128,6 +128,29 @@ pub fn object(source: &SourcePath, wrap: Wrap) -> Result<StoredPath, BadName> {
     StoredPath::new(name)
 }
 
+/// The object that a mirrored file holds: the way back from [`object`]. `None` for a name that it never makes.
+pub fn object_source(name: &StoredPath) -> Option<SourcePath> {
+    let wrap = Wrap::of(name);
+    let escaped = name.as_str().strip_prefix(OBJECTS)?.strip_suffix(wrap.ending())?;
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'%', [high, low, after @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+                bytes.push(digit(high)? << 4 | digit(low)?);
+                after
+            }
+            (plain, after) => {
+                bytes.push(*plain);
+                after
+            }
+        };
+    }
+    let source = SourcePath::new(String::from_utf8(bytes).ok()?).ok()?;
+    (object(&source, wrap).as_ref() == Ok(name)).then_some(source)
+}
+
 fn seq_of(name: &str, folder: &str) -> Option<Seq> {
     let digits = name.strip_prefix(folder)?.strip_suffix(".json")?;
     if digits.len() < 12 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -7,6 +7,7 @@ use eyrie_archive::{
     TimelineId, UnixMillis, Use, WriterId,
     codec::{decode_record, encode_record},
     index::decode_piece,
+    names,
     record::{
         Branch, Checkpoint, DamagedFile, Depth, Drilled, Expired, FullTaken, GapCause, GapFound, HoleClosed, HoleFound,
         HoleHealed, IndexMerged, Left, Link, MemberDigest, ObjectsMirrored, ObjectsRemoved, Opened, Plain, Progress,
@@ -32,6 +33,12 @@ fn words() -> impl Strategy<Value = String> {
 fn source_path() -> impl Strategy<Value = SourcePath> {
     vec(select(vec!["a", "ü b", "log_1", "...", "%2e", "\"q\""]), 1..5)
         .prop_map(|parts| SourcePath::new(parts.join("/")).unwrap())
+}
+
+/// Names of objects as odd as Milvus's users: endings that look like a wrap, blanks, percent signs, other alphabets.
+fn odd_source() -> impl Strategy<Value = SourcePath> {
+    (source_path(), select(vec!["", ".zst", ".age", ".zst.age", "%", "%2E", ".ZST"]))
+        .prop_map(|(path, end)| SourcePath::new(format!("{path}{end}")).unwrap())
 }
 
 fn stored() -> impl Strategy<Value = Stored> {
@@ -225,6 +232,17 @@ fn record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
+    #[test]
+    fn a_mirrored_file_says_which_object_it_holds(source in odd_source(), zstd: bool, age: bool, other in ".{0,30}") {
+        let name = names::object(&source, names::Wrap { zstd, age }).unwrap();
+        prop_assert_eq!(names::object_source(&name), Some(source));
+        if let Ok(name) = StoredPath::new(format!("objects/{other}"))
+            && let Some(source) = names::object_source(&name)
+        {
+            prop_assert_eq!(names::object(&source, names::Wrap::of(&name)).unwrap(), name);
+        }
+    }
+
     #[test]
     fn a_record_survives_its_bytes(record in record()) {
         let bytes = encode_record(&record).unwrap();

@@ -428,10 +428,17 @@ fn age(then: LivedMillis, now: LivedMillis) -> u64 {
     now.0 - then.0
 }
 
-/// A policy that can be meant.
+/// A policy that can be meant; one of four keeps next to nothing by itself, so that only the wall holds the last chain.
 fn any_policy(chance: &mut Chance) -> Policy {
-    if chance.below(4) == 0 {
-        return Policy::default();
+    match chance.below(4) {
+        0 => return Policy::default(),
+        1 => {
+            let hour = Period::hours(1);
+            let fulls = vec![Rule { every: hour, keep: hour }];
+            let (tail, min_age, superseded) = (hour, hour, hour);
+            return Policy { fulls, keep_last: 0, tail, min_age, superseded, keep_before_loss: false };
+        }
+        _ => {}
     }
     let every = [Period::hours(1), Period::hours(5), Period::days(1), Period::days(3)];
     let keep = [Period::days(3), Period::days(4), Period::days(11), Period::days(60)];

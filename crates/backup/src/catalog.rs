@@ -56,9 +56,10 @@ pub enum ArchiveError {
     },
     /// Another writer is at work.
     #[error(
-        "the archive is being written by {by}, whose last record is {quiet_secs} s old. Nothing was changed. Next: stop \
-         that one, or wait until it has been quiet for {} s, or take over with --take-over if you know that it is dead",
-        WRITER_QUIET.as_secs()
+        "the archive is being written by {by}, whose last record is {quiet_secs} s old. Nothing was changed. Next: if that one \
+         has ended, wait {} s more (from another machine, one that has ended looks like one that is quiet for a moment); if \
+         it is at work, stop it; or take over with --take-over if you know that it is dead",
+        WRITER_QUIET.as_secs().saturating_sub(*quiet_secs)
     )]
     Busy {
         /// The other writer.

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::ExpirePlan;
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Timeline},
     ids::{Revision, SourcePath, TimelineId},
-    index::{Entry, Index, Line, encode_piece},
+    index::{Entry, Index, Line, Use, encode_piece},
     spans::Run,
 };
 
@@ -113,6 +113,18 @@ pub fn plan_objects(plan: &ExpirePlan, index: &Index, references: &dyn Reference
 }
 
 impl Catalog {
+    /// The uses of an object of which nothing is known: every revision that is kept, of every history, and of the current one
+    /// also those to come.
+    pub fn every_use(&self) -> Vec<Use> {
+        let of = |line: &Timeline| {
+            let current = line.id == self.current().id;
+            let oldest = line.fulls.values().map(|full| full.taken.revision).min();
+            let from = oldest.or(current.then_some(Revision(1)))?;
+            Some(Use { timeline: line.id, from, to: if current { None } else { line.newest_revision() } })
+        };
+        self.timelines().filter_map(of).collect()
+    }
+
     /// What stays recoverable after an expiry; `repaired` as if nothing were damaged: the next look may find it well.
     pub(super) fn runs_after(&self, expired: &crate::record::Expired, repaired: bool) -> Vec<Kept> {
         let mut after = self.clone();

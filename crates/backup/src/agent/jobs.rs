@@ -196,6 +196,9 @@ async fn verify(backup: &Backup, desk: &Desk, thoroughness: Thoroughness) -> Res
     let options = Options { thoroughness, pin, ..Options::default() };
     let report = verify::verify(&backup.archive, &options, &backup.tell).await.map_err(|error| error.to_string())?;
     desk.record(report.verdicts.iter().cloned().map(Kind::Verified).collect()).await?;
+    if report.is_index_damaged() {
+        desk.mend_index().await;
+    }
     let damaged = report.damaged_objects();
     if !damaged.is_empty() {
         desk.repair(damaged).await;

@@ -53,6 +53,24 @@ pub enum Mishap {
     KillAfter,
 }
 
+impl Mishap {
+    /// All that a caller lives through and hears of, sooner or later.
+    pub const ANSWERED: [Self; 10] = [
+        Self::Busy,
+        Self::Reset,
+        Self::Truncated,
+        Self::LostAnswer,
+        Self::StaleList,
+        Self::Expired,
+        Self::Denied,
+        Self::Refused,
+        Self::Locked,
+        Self::Full,
+    ];
+    /// Ends of the process.
+    pub const DEATHS: [Self; 2] = [Self::Kill, Self::KillAfter];
+}
+
 /// A call that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {

@@ -7,6 +7,8 @@
 
 mod copy;
 pub mod ledger;
+pub mod rebuild;
+pub mod repair;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -18,7 +20,7 @@ use tokio::time::Instant;
 
 use self::copy::{Copied, CopyFault};
 use self::ledger::{Ledger, Mark, NewHole, Verdict, Wanted};
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, BucketError};
 use crate::catalog::{ArchiveError, Writer, now};
 use crate::chance;
 use crate::history::Revised;
@@ -32,6 +34,9 @@ pub enum MirrorError {
     /// The archive.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// A bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// An index piece could not be stored.
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -39,7 +44,7 @@ pub enum MirrorError {
     #[error("{0}")]
     Copy(String),
     /// The archive's index cannot be used.
-    #[error("the archive's index cannot be used: {0}. Nothing was changed. Next: eyrie backup verify")]
+    #[error("the archive's index cannot be used: {0}. Nothing was changed. Next: eyrie backup verify --repair")]
     Index(String),
 }
 

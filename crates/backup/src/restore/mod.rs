@@ -40,7 +40,7 @@ use crate::catalog::{self, ArchiveError};
 use crate::chance;
 use crate::inside::InsideError;
 use crate::limits::RATE_BYTES_MIN;
-use crate::objects::{MirrorError, read_index};
+use crate::objects::{MirrorError, rebuild};
 use crate::seal::{Identities, SealError};
 use crate::unpack::UnpackError;
 
@@ -271,7 +271,11 @@ impl Look<'_> {
         }
         let index = match request.objects.to() {
             None => Index::new(),
-            Some(_) => read_index(archive, self.catalog).await?,
+            Some(_) => {
+                let reading = rebuild::read(archive, self.catalog, None, self.identities).await?;
+                self.notes.extend(reading.words());
+                reading.index
+            }
         };
         let place = request.objects.to().map(|to| Place::new(to, || milvus::root_of(&index)));
         let found = match (&request.changes, &place) {

@@ -2,25 +2,28 @@
 //!
 //! A tail that is cut every second loses at most a second, and leaves 86,400 files a day. What is sealed can't be read back
 //! here, so the run keeps the revisions of the current span in memory and stores them once more, as one piece, when the span is
-//! over. A run that is killed leaves its last span in short pieces.
+//! over. A run that is killed leaves its last span in short pieces. Pieces that are long by themselves stay as they are.
+//!
+//! An index of which a piece is damaged is merged, too: into one that was made anew.
 
 use std::time::Instant;
 
 use eyrie_archive::limits::MERGE_SPAN_MS;
-use eyrie_archive::record::{IndexMerged, Segment as SegmentRecord, TailMerged};
+use eyrie_archive::record::{Segment as SegmentRecord, TailMerged};
 use eyrie_archive::{Catalog, Kind, TimelineId, names};
 use tokio::task::JoinHandle;
 
+use super::begin::keys_at_hand;
 use super::run::Run;
 use super::segment::Segment;
 use crate::bucket::Bucket;
 use crate::catalog::ArchiveError;
 use crate::chance;
 use crate::history::Revised;
-use crate::limits::{MERGE_RETRY_AFTER, TAIL_MERGE_LEN};
-use crate::objects;
+use crate::limits::{MERGE_RETRY_AFTER, TAIL_LONG_LEN, TAIL_MERGE_LEN};
+use crate::objects::rebuild::{self, Rebuilt};
 use crate::pack;
-use crate::seal::Recipients;
+use crate::seal::{Identities, Recipients};
 use crate::take::BackupError;
 
 /// Recorded pieces of the current span, with what is in them.
@@ -36,7 +39,7 @@ pub(super) struct Recent {
 
 /// A file that will stand in for others, on its way.
 pub(super) struct Merging {
-    task: JoinHandle<Result<Kind, BackupError>>,
+    task: JoinHandle<Result<Merged, BackupError>>,
     timeline: TimelineId,
 }
 
@@ -46,6 +49,12 @@ impl Drop for Merging {
     }
 }
 
+/// The outcome of a merge: what is to be said in the catalogue.
+pub(super) enum Merged {
+    Tail(Kind),
+    Index(Box<Rebuilt>),
+}
+
 /// What waits to be merged, and what was tried when.
 #[derive(Default)]
 pub(super) struct Merges {
@@ -53,6 +62,8 @@ pub(super) struct Merges {
     under_way: Option<Merging>,
     /// A span that was over while another merge was under way.
     waiting: Vec<Recent>,
+    /// A piece of the index is damaged.
+    index_wanted: bool,
     failed_at: Option<Instant>,
 }
 
@@ -78,13 +89,22 @@ impl Run<'_> {
     /// A piece of tail was recorded. `previous` is the hash that it names as the one before.
     pub(super) fn remember(&mut self, piece: SegmentRecord, revisions: Vec<Revised>, previous: [u8; 32]) {
         let timeline = self.writer.catalog().current().id;
-        if !self.merges.recent.fits(timeline, &piece) {
+        let long = piece.plain.len >= TAIL_LONG_LEN;
+        if long || !self.merges.recent.fits(timeline, &piece) {
             let over = std::mem::take(&mut self.merges.recent);
             if over.pieces.len() > 1 {
                 self.merges.waiting.push(over);
             }
         }
-        self.merges.recent.take(timeline, piece, revisions, previous);
+        if !long {
+            self.merges.recent.take(timeline, piece, revisions, previous);
+        }
+    }
+
+    /// A piece of the index was found damaged.
+    pub(super) fn mend_index(&mut self) {
+        self.merges.index_wanted = true;
+        self.merges.failed_at = None;
     }
 
     /// Begins what is due, one at a time.
@@ -102,46 +122,48 @@ impl Run<'_> {
             return;
         }
         let rests = self.merges.failed_at.is_some_and(|at| at.elapsed() < MERGE_RETRY_AFTER);
-        if self.writer.catalog().index_merge_due() && !rests {
-            let task = tokio::spawn(merged_index(bucket, self.writer.catalog().clone()));
+        if (self.merges.index_wanted || self.writer.catalog().index_merge_due()) && !rests {
+            self.merges.index_wanted = false;
+            let from = self.backup.milvus.as_ref().map(|milvus| milvus.bucket.clone());
+            let keys = keys_at_hand(self.backup);
+            let task = tokio::spawn(merged_index(bucket, self.writer.catalog().clone(), from, keys));
             self.merges.under_way = Some(Merging { task, timeline });
         }
     }
 
     /// Says in the catalogue what the new file stands in for. That a merge failed costs nothing but room.
-    pub(super) async fn take_in_merge(&mut self, ended: Result<Kind, BackupError>) -> Result<(), BackupError> {
+    pub(super) async fn take_in_merge(&mut self, ended: Result<Merged, BackupError>) -> Result<(), BackupError> {
         let Some(merging) = self.merges.under_way.take() else { return Ok(()) };
-        match ended {
-            Ok(record) => {
-                let of_index = matches!(record, Kind::IndexMerged(_));
-                if of_index || self.writer.catalog().current().id == merging.timeline {
-                    match self.writer.append(record).await {
-                        // retention was quicker
-                        Err(ArchiveError::Refused(why)) => {
-                            self.backup.tell.warn(format!("a merge came too late: {why}"))
-                        }
-                        other => other?,
-                    }
-                }
+        let recorded = match ended {
+            Ok(Merged::Index(rebuilt)) => rebuilt.record(&mut self.writer, &self.backup.tell).await,
+            Ok(Merged::Tail(record)) if self.writer.catalog().current().id == merging.timeline => {
+                self.writer.append(record).await
             }
+            Ok(Merged::Tail(_)) => Ok(()),
             Err(error) => {
                 self.merges.failed_at = Some(Instant::now());
                 self.backup.tell.warn(format!("short pieces stay as they are for now: {error}"));
+                Ok(())
             }
+        };
+        match recorded {
+            // retention was quicker
+            Err(ArchiveError::Refused(why)) => self.backup.tell.warn(format!("a merge came too late: {why}")),
+            other => other?,
         }
         Ok(())
     }
 }
 
 /// The merge that is under way, for the loop of the run; for ever when there is none.
-pub(super) async fn merged(merges: &mut Merges) -> Result<Kind, BackupError> {
+pub(super) async fn merged(merges: &mut Merges) -> Result<Merged, BackupError> {
     match &mut merges.under_way {
         Some(merging) => (&mut merging.task).await.map_err(|error| BackupError::Task(error.to_string()))?,
         None => std::future::pending().await,
     }
 }
 
-async fn merged_tail(bucket: Bucket, seal_to: Recipients, over: Recent) -> Result<Kind, BackupError> {
+async fn merged_tail(bucket: Bucket, seal_to: Recipients, over: Recent) -> Result<Merged, BackupError> {
     let Recent { timeline, pieces, revisions, previous, .. } = over;
     let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
         return Err(BackupError::Task("a span without pieces".into()));
@@ -150,28 +172,26 @@ async fn merged_tail(bucket: Bucket, seal_to: Recipients, over: Recent) -> Resul
     let nonce = chance::word(4);
     let name = |wrap| names::tail(timeline, first.first, last.last, &nonce, wrap);
     let packed = pack::bytes(&bucket, &seal_to, name, bytes.into()).await?;
-    Ok(Kind::TailMerged(TailMerged {
-        segment: SegmentRecord {
-            first: first.first,
-            last: last.last,
-            first_at_ms: first.first_at_ms,
-            last_at_ms: last.last_at_ms,
-            events: pieces.iter().map(|piece| piece.events).sum(),
-            end: last.end,
-            followed_as: Some(last.plain.sha256),
-            plain: packed.plain,
-            stored: packed.stored,
-        },
-    }))
+    let segment = SegmentRecord {
+        first: first.first,
+        last: last.last,
+        first_at_ms: first.first_at_ms,
+        last_at_ms: last.last_at_ms,
+        events: pieces.iter().map(|piece| piece.events).sum(),
+        end: last.end,
+        followed_as: Some(last.plain.sha256),
+        plain: packed.plain,
+        stored: packed.stored,
+    };
+    Ok(Merged::Tail(Kind::TailMerged(TailMerged { segment })))
 }
 
-async fn merged_index(bucket: Bucket, catalog: Catalog) -> Result<Kind, BackupError> {
-    let index = objects::read_index(&bucket, &catalog).await?;
-    let (up_to, nonce) = (catalog.head().seq, chance::word(4));
-    let name = |wrap| names::index(up_to, &nonce, wrap);
-    let piece = pack::bytes(&bucket, &Recipients::nobody(), name, index.merged().into()).await?.stored;
-    let objects = index.len() as u64;
-    let (bytes, stored_bytes) =
-        index.entries().fold((0, 0), |(bytes, stored), entry| (bytes + entry.len, stored + entry.stored.len));
-    Ok(Kind::IndexMerged(IndexMerged { piece, up_to, objects, bytes, stored_bytes }))
+async fn merged_index(
+    bucket: Bucket,
+    catalog: Catalog,
+    from: Option<Bucket>,
+    keys: Identities,
+) -> Result<Merged, BackupError> {
+    let reading = rebuild::read(&bucket, &catalog, from.as_ref(), &keys).await?;
+    Ok(Merged::Index(Box::new(reading.merged(&bucket, &catalog).await?)))
 }

@@ -22,6 +22,7 @@ enum Order {
     Record(Vec<Kind>, oneshot::Sender<Result<(), String>>),
     Expire(Box<Expiry>, oneshot::Sender<Result<Outcome, String>>),
     Repair(Vec<String>),
+    MendIndex,
     Full,
 }
 
@@ -78,6 +79,11 @@ impl Desk {
         let _ = self.0.send(Order::Repair(files)).await;
     }
 
+    /// Has the index of objects made anew, of which a piece is damaged.
+    pub async fn mend_index(&self) {
+        let _ = self.0.send(Order::MendIndex).await;
+    }
+
     /// Has a full taken.
     pub async fn full(&self) {
         let _ = self.0.send(Order::Full).await;
@@ -125,6 +131,10 @@ impl Run<'_> {
                 if let Some(mirror) = &mut self.mirror {
                     mirror.repair(files);
                 }
+                Ok(())
+            }
+            Order::MendIndex => {
+                self.mend_index();
                 Ok(())
             }
             Order::Full => {

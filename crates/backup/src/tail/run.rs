@@ -11,29 +11,22 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use eyrie_archive::record::{
-    FullTaken, GapCause, GapFound, HoleFound, Opened, Progress, Segment as SegmentRecord, TailCut, TimelineBegan,
-};
-use eyrie_archive::{Kind, Revision, Timeline, UnixMillis, names};
-use eyrie_state::ClusterId;
+use eyrie_archive::record::{FullTaken, GapCause, GapFound, Progress};
+use eyrie_archive::{Kind, Revision};
 use tokio::task::JoinHandle;
 
+use super::begin::anchor_of;
 use super::cutter::Cutter;
 use super::merging::{self, Merges};
 use super::orders::{self, Orders, Sweeping};
-use super::segment::Segment;
-use crate::catalog::{self, OpenOptions, Writer, sha};
-use crate::chance;
-use crate::history::{Event, Revised, TimeMs};
-use crate::limits::{
-    COPY_FAILURES_MAX, FULL_RETRY_AFTER, PROGRESS_RECORD_EVERY, RECONCILE_EVERY, TAIL_WAITING_MAX, TICK,
-};
-use crate::objects::ledger::Ledger;
-use crate::objects::{self, Mirror};
-use crate::pack::{self, Packed};
-use crate::source::{self, Anchor, Break, Follow, Heard};
+use super::pieces::Storing;
+use crate::catalog::{self, OpenOptions, Writer};
+use crate::history::TimeMs;
+use crate::limits::{COPY_FAILURES_MAX, PROGRESS_RECORD_EVERY, RECONCILE_EVERY, TAIL_WAITING_MAX, TICK};
+use crate::objects::Mirror;
+use crate::source::{self, Break, Follow, Heard};
 use crate::take::{Backup, BackupError, Full};
 use crate::tell::News;
 
@@ -116,19 +109,6 @@ enum Ended {
     Broke(Break),
 }
 
-/// A piece on its way into the bucket.
-struct Storing {
-    task: JoinHandle<Result<Packed, pack::PackError>>,
-    first: Revision,
-    last: Revision,
-    first_at: TimeMs,
-    last_at: TimeMs,
-    events: u64,
-    end: [u8; 32],
-    revisions: Vec<Revised>,
-    previous: [u8; 32],
-}
-
 pub(super) struct Run<'a> {
     pub(super) backup: &'a Backup,
     pub(super) writer: Writer,
@@ -136,211 +116,33 @@ pub(super) struct Run<'a> {
     /// An expiry deletes.
     pub(super) sweeping: Option<Sweeping>,
     pub(super) merges: Merges,
-    cutter: Cutter,
-    storing: Option<Storing>,
-    follow: Follow,
+    pub(super) cutter: Cutter,
+    pub(super) storing: Option<Storing>,
+    pub(super) follow: Follow,
     /// Revisions up to this one are in the archive already and are only shown to the ledger.
-    skip_to: Revision,
+    pub(super) skip_to: Revision,
     /// What the last of those must be.
-    skip_end: Option<[u8; 32]>,
+    pub(super) skip_end: Option<[u8; 32]>,
     /// The hash that the next piece names as the one before.
-    previous: [u8; 32],
-    up_to_date: Option<(Revision, TimeMs)>,
-    full_at: Instant,
-    reconciled_at: Instant,
-    told_recoverable: Revision,
-    full: Option<JoinHandle<Result<(Full, FullTaken), BackupError>>>,
+    pub(super) previous: [u8; 32],
+    pub(super) up_to_date: Option<(Revision, TimeMs)>,
+    pub(super) full_at: Instant,
+    pub(super) reconciled_at: Instant,
+    pub(super) told_recoverable: Revision,
+    pub(super) full: Option<JoinHandle<Result<(Full, FullTaken), BackupError>>>,
     /// A full that is stored, and is recorded once the tail has come as far and tells the same of its revision.
-    full_stored: Option<(Full, FullTaken)>,
+    pub(super) full_stored: Option<(Full, FullTaken)>,
     /// A full is wanted as soon as the follower has seen that the history is ours.
     pub(super) full_wanted: bool,
-    anchored: bool,
+    pub(super) anchored: bool,
     /// What the tail tells of the revisions that were heard while a full is on its way.
-    heard: BTreeMap<Revision, [u8; 32]>,
+    pub(super) heard: BTreeMap<Revision, [u8; 32]>,
     /// `take`: the run ends when this revision is archived and recoverable.
-    goal: Option<Revision>,
-    done: Done,
+    pub(super) goal: Option<Revision>,
+    pub(super) done: Done,
 }
 
-impl<'a> Run<'a> {
-    async fn begin(backup: &'a Backup, until: Until, options: &OpenOptions) -> Result<Self, BackupError> {
-        match catalog::read(&backup.archive, options.pinned()).await {
-            Ok(reading) => {
-                let line = reading.catalog.current();
-                let same = line.source.objects == backup.milvus.is_some();
-                if line.tail_head.is_some() && same {
-                    Self::resume(backup, until, options).await
-                } else {
-                    Self::with_full(backup, until, options).await
-                }
-            }
-            Err(error) if error.is_no_archive() => Self::with_full(backup, until, options).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Nothing to go on from: a full first.
-    async fn with_full(backup: &'a Backup, until: Until, options: &OpenOptions) -> Result<Self, BackupError> {
-        let full = backup.read_full().await?;
-        let opened = Opened { source: backup.described(&full), sealed_to: backup.seal_to.texts() };
-        let writer = Writer::open(&backup.archive, &opened, options).await?;
-        let mut run = Self::new(backup, writer, until, &full);
-        run.finish_sweeps().await?;
-        run.name_unwatched().await?;
-        run.record_first_full(&full).await?;
-        run.start_ledger(&full, false).await?;
-        Ok(run)
-    }
-
-    fn new(backup: &'a Backup, writer: Writer, until: Until, full: &Full) -> Self {
-        let anchor = anchor_of(full);
-        let revision = Revision(anchor.revision.0);
-        let mut run = Self::bare(backup, writer, backup.source.follow(anchor));
-        run.skip_to = revision;
-        run.goal = (until == Until::CaughtUp).then_some(revision);
-        run
-    }
-
-    fn bare(backup: &'a Backup, writer: Writer, follow: Follow) -> Self {
-        let now = Instant::now();
-        let tail = &backup.config.tail;
-        Self {
-            backup,
-            writer,
-            mirror: None,
-            sweeping: None,
-            merges: Merges::default(),
-            cutter: Cutter::new(tail.segment_bytes, tail.segment_age()),
-            storing: None,
-            follow,
-            skip_to: Revision(0),
-            skip_end: None,
-            previous: [0; 32],
-            up_to_date: None,
-            full_at: now,
-            reconciled_at: now,
-            told_recoverable: Revision(0),
-            full: None,
-            full_stored: None,
-            full_wanted: false,
-            anchored: false,
-            heard: BTreeMap::new(),
-            goal: None,
-            done: Done::default(),
-        }
-    }
-
-    /// Goes on where an earlier run ended. The ledger begins at the last revision that was wholly mirrored, so that
-    /// objects named and forgotten meanwhile are seen.
-    async fn resume(backup: &'a Backup, until: Until, options: &OpenOptions) -> Result<Self, BackupError> {
-        let reading = catalog::read(&backup.archive, options.pinned()).await?;
-        let line = reading.catalog.current();
-        let opened = Opened { source: line.source.clone(), sealed_to: backup.seal_to.texts() };
-        let writer = Writer::open(&backup.archive, &opened, options).await?;
-        let line = writer.catalog().current();
-        let cluster = ClusterId(u64::from_str_radix(&line.source.cluster, 16).unwrap_or_default());
-        let head = line.tail_head.unwrap_or_default();
-        let (end, previous) = known_end(line, head);
-        let mut begin = Begin { base: head, hole: None, ledger: None };
-        if let Some(milvus) = &backup.milvus {
-            begin = Begin::find(backup, &writer, line, head, milvus).await?;
-        }
-        let base = begin.base;
-        let digest = if base == head { end } else { None };
-        let anchor = Anchor { cluster, revision: eyrie_state::Revision(base.0), digest };
-        let mut run = Self::bare(backup, writer, backup.source.follow(anchor));
-        (run.skip_to, run.skip_end, run.previous) = (head, end, previous);
-        run.finish_sweeps().await?;
-        if let Some(hole) = begin.hole {
-            run.writer.append(Kind::HoleFound(hole)).await?;
-        }
-        if let (Some(ledger), Some(milvus)) = (begin.ledger, &backup.milvus) {
-            run.mirror = Some(run.mirror_with(ledger, milvus));
-        }
-        if until == Until::CaughtUp {
-            run.goal = Some(Revision(i64::MAX));
-            run.full_wanted = true;
-        } else {
-            let quiet = catalog::now().since(newest_full_at(run.writer.catalog().current()));
-            run.full_at = Instant::now().checked_sub(Duration::from_millis(quiet)).unwrap_or(run.full_at);
-        }
-        backup
-            .tell
-            .say(format!("going on at revision {head}; it is checked that the source's history is still the same"));
-        Ok(run)
-    }
-
-    fn mirror_with(&self, ledger: Ledger, milvus: &crate::take::MilvusBucket) -> Mirror {
-        let (from, to) = (milvus.bucket.clone(), self.backup.archive.clone());
-        Mirror::new(ledger, from, to, self.backup.seal_to.clone(), milvus.parallel)
-    }
-
-    /// Stores the first full of a history, or the first one behind a gap.
-    async fn record_first_full(&mut self, full: &Full) -> Result<(), BackupError> {
-        let source = self.backup.described(full);
-        let line = self.writer.catalog().current();
-        let revision = Revision(full.spooled.revision.0);
-        let other = line.source.cluster != source.cluster || line.newest_revision().is_some_and(|had| had > revision);
-        let kept = line.source.objects != source.objects;
-        if other || kept {
-            let why =
-                if other { "the source is another one, or was restored" } else { "objects are kept, or not any more" };
-            self.begin_timeline(source, why.to_owned()).await?;
-        }
-        let taken = self.backup.store_full(full, self.writer.catalog().current().id).await?;
-        self.record_full(full, taken).await?;
-        let line = self.writer.catalog().current();
-        self.previous = known_end(line, line.tail_head.unwrap_or_default()).1;
-        Ok(())
-    }
-
-    /// What an earlier run left without its objects, and no ledger remembers, is a hole.
-    async fn name_unwatched(&mut self) -> Result<(), BackupError> {
-        let line = self.writer.catalog().current();
-        let oldest = line.fulls.values().map(|full| full.taken.revision.before()).min();
-        let mirrored_to = line.mirrored_to.or(oldest);
-        let (Some(mirrored_to), Some(newest), true) = (mirrored_to, line.newest_revision(), line.source.objects) else {
-            return Ok(());
-        };
-        if mirrored_to < newest {
-            self.writer.append(Kind::HoleFound(uncertain(mirrored_to, newest))).await?;
-        }
-        Ok(())
-    }
-
-    async fn record_full(&mut self, full: &Full, taken: FullTaken) -> Result<(), BackupError> {
-        let (keys, stored_len, revision) = (taken.keys, taken.stored.len, full.spooled.revision);
-        self.writer.append(Kind::FullTaken(taken)).await?;
-        self.done.fulls.push(revision.0);
-        self.full_at = Instant::now();
-        for why in &full.agreement.not_compared {
-            self.backup.tell.warn(format!("not compared: {why}"));
-        }
-        let members = full.agreement.same.len();
-        self.backup.tell.news(News::FullTaken { revision, keys, stored_len, members });
-        Ok(())
-    }
-
-    async fn begin_timeline(&mut self, source: eyrie_archive::record::Source, why: String) -> Result<(), BackupError> {
-        self.backup.tell.warn(format!("a new timeline begins: {why}"));
-        // what both histories share is known to whoever restored, not here: nothing is claimed
-        self.writer.append(Kind::TimelineBegan(TimelineBegan { parent: None, why, source })).await?;
-        Ok(())
-    }
-
-    async fn start_ledger(&mut self, full: &Full, keep: bool) -> Result<(), BackupError> {
-        let Some(milvus) = &self.backup.milvus else { return Ok(()) };
-        let index = objects::read_index(&self.backup.archive, self.writer.catalog()).await?;
-        let known = objects::known(&index, self.writer.catalog());
-        let mut ledger = Ledger::new(full.milvus.clone(), known);
-        ledger.begin(Revision(full.spooled.revision.0));
-        match &mut self.mirror {
-            Some(mirror) => mirror.restart(ledger, keep),
-            None => self.mirror = Some(self.mirror_with(ledger, milvus)),
-        }
-        Ok(())
-    }
-
+impl Run<'_> {
     /// The main loop, until history breaks off, the goal is reached, or somebody says stop.
     async fn follow_until_break(
         &mut self,
@@ -443,117 +245,6 @@ impl<'a> Run<'a> {
         None
     }
 
-    fn store_piece(&mut self) {
-        let revisions = self.cutter.cut();
-        let (Some(first), Some(last)) = (revisions.first(), revisions.last()) else { return };
-        let (first_revision, last_revision) = (Revision(first.revision.0), Revision(last.revision.0));
-        let (first_at, last_at, end) = (first.heard_at, last.heard_at, source::digest(last));
-        let events = revisions.iter().map(|revised| revised.events.len() as u64).sum();
-        let (kept, previous) = (revisions.clone(), self.previous);
-        let bytes = Segment { previous, revisions }.encode();
-        let (bucket, seal_to) = (self.backup.archive.clone(), self.backup.seal_to.clone());
-        let (timeline, nonce) = (self.writer.catalog().current().id, chance::word(4));
-        let task = tokio::spawn(async move {
-            let name = |wrap| names::tail(timeline, first_revision, last_revision, &nonce, wrap);
-            pack::bytes(&bucket, &seal_to, name, bytes.into()).await
-        });
-        self.storing = Some(Storing {
-            task,
-            first: first_revision,
-            last: last_revision,
-            first_at,
-            last_at,
-            events,
-            end,
-            revisions: kept,
-            previous,
-        });
-    }
-
-    async fn record_piece(&mut self, stored: Joined<Result<Packed, pack::PackError>>) -> Result<(), BackupError> {
-        let Some(piece) = self.storing.take() else { return Ok(()) };
-        let Packed { plain, stored } = stored??;
-        let stored_len = stored.len;
-        let Storing { first, last, first_at, last_at, events, revisions, previous, .. } = piece;
-        let segment = SegmentRecord {
-            first,
-            last,
-            first_at_ms: millis(first_at),
-            last_at_ms: millis(last_at),
-            events,
-            end: Some(sha(piece.end)),
-            followed_as: None,
-            plain,
-            stored,
-        };
-        let recorded = segment.clone();
-        let mirrored_to = self.mirror.as_ref().and_then(|mirror| mirror.mirrored_to(self.writer.catalog(), Some(last)));
-        self.writer.append(Kind::TailCut(TailCut { segment, mirrored_to })).await?;
-        self.remember(recorded, revisions, previous);
-        self.previous = plain.sha256.0;
-        self.done.pieces += 1;
-        self.done.events += events;
-        let lag_ms = TimeMs::now().0.saturating_sub(first_at.0);
-        let (first, last) = (eyrie_state::Revision(first.0), eyrie_state::Revision(last.0));
-        self.backup.tell.news(News::TailCut { first, last, events, lag_ms, stored_len });
-        self.tell_recoverable();
-        Ok(())
-    }
-
-    fn start_full(&mut self) {
-        self.full_wanted = false;
-        if self.full.is_none() && self.full_stored.is_none() {
-            let (backup, timeline) = (self.backup.clone(), self.writer.catalog().current().id);
-            self.heard.clear();
-            self.full = Some(tokio::spawn(async move {
-                let full = backup.read_full().await?;
-                let taken = backup.store_full(&full, timeline).await?;
-                Ok((full, taken))
-            }));
-        }
-    }
-
-    /// A full beside the running tail: it starts a new chain, and the tail goes on as it was.
-    fn take_in_full(&mut self, full: Joined<Result<(Full, FullTaken), BackupError>>) -> Result<(), BackupError> {
-        self.full = None;
-        match full.flatten() {
-            Ok((full, taken)) => {
-                if self.goal.is_some() {
-                    self.goal = Some(taken.revision);
-                }
-                self.full_stored = Some((full, taken));
-                Ok(())
-            }
-            Err(error) if self.goal.is_some() => Err(error),
-            Err(error) => {
-                self.backup
-                    .tell
-                    .fail("full", format!("the full is tried again in {} s: {error}", FULL_RETRY_AFTER.as_secs()));
-                let every = self.backup.config.tail.full_every().unwrap_or_default();
-                self.full_at = (Instant::now() + FULL_RETRY_AFTER).checked_sub(every).unwrap_or_else(Instant::now);
-                Ok(())
-            }
-        }
-    }
-
-    /// Between reading a full and hearing its revision, the store may have been replaced: the two must tell the same.
-    async fn record_stored_full(&mut self) -> Result<(), BackupError> {
-        let head = self.writer.catalog().current().tail_head;
-        let Some((full, taken)) = self.full_stored.take_if(|(_, taken)| head >= Some(taken.revision)) else {
-            return Ok(());
-        };
-        let heard = self.heard.get(&taken.revision).copied();
-        self.heard.clear();
-        // compacted up to exactly there, a snapshot may lack deletions of that revision
-        let comparable = taken.compact_revision < taken.revision;
-        if comparable && full.end.is_some() && heard.is_some_and(|heard| Some(heard) != full.end) {
-            self.backup.tell.warn("the full is not of the history that is followed; it is thrown away and taken again");
-            self.full_wanted = true;
-            return Ok(());
-        }
-        self.record_full(&full, taken).await
-    }
-
     fn is_at_goal(&self) -> bool {
         let line = self.writer.catalog().current();
         let (Some(goal), Some(head)) = (self.goal, line.tail_head) else { return false };
@@ -581,7 +272,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn tell_recoverable(&mut self) {
+    pub(super) fn tell_recoverable(&mut self) {
         let line = self.writer.catalog().current();
         let to = if line.source.objects { line.mirrored_to.min(line.tail_head) } else { line.tail_head };
         if let Some(to) = to.filter(|to| *to > self.told_recoverable) {
@@ -660,83 +351,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Where the ledger of a resumed run begins.
-struct Begin {
-    base: Revision,
-    hole: Option<HoleFound>,
-    ledger: Option<Ledger>,
-}
-
-impl Begin {
-    async fn find(
-        backup: &Backup,
-        writer: &Writer,
-        line: &Timeline,
-        head: Revision,
-        milvus: &crate::take::MilvusBucket,
-    ) -> Result<Self, BackupError> {
-        let index = objects::read_index(&backup.archive, writer.catalog()).await?;
-        let oldest_full = line.fulls.values().map(|full| full.taken.revision).min();
-        let wanted = line.mirrored_to.or(oldest_full).unwrap_or(head).min(head);
-        for base in [wanted, head] {
-            let mut ledger =
-                Ledger::new(milvus.empty(&line.source.milvus_roots), objects::known(&index, writer.catalog()));
-            let load = |event: Event| ledger.load(&event);
-            if !backup.source.keys_at(eyrie_state::Revision(base.0), load).await? {
-                continue;
-            }
-            ledger.begin(base);
-            for (seq, hole) in line.holes.iter().filter(|(_, hole)| hole.found.to.is_none()) {
-                let objects: Vec<String> = hole.found.objects.iter().map(|path| path.as_str().to_owned()).collect();
-                ledger.known_hole(*seq, &objects);
-            }
-            let hole = (base > wanted).then(|| uncertain(wanted, head));
-            return Ok(Self { base, hole, ledger: Some(ledger) });
-        }
-        // the head itself is compacted: the follower says so at once, and a full follows
-        let ledger = Ledger::new(milvus.empty(&line.source.milvus_roots), objects::known(&index, writer.catalog()));
-        let hole = (head > wanted).then(|| uncertain(wanted, head));
-        Ok(Self { base: head, hole, ledger: Some(ledger) })
-    }
-}
-
-/// Revisions whose objects nobody watched.
-fn uncertain(mirrored_to: Revision, head: Revision) -> HoleFound {
-    HoleFound {
-        from: mirrored_to.next(),
-        to: Some(head),
-        cause: "the backup was away before their objects were copied, and the source has compacted that history: what they \
-                needed is not known"
-            .into(),
-        objects: Vec::new(),
-        count: 1,
-    }
-}
-
-/// What the archive knows of its last revision, and the hash that the next piece must name.
-fn known_end(line: &Timeline, head: Revision) -> (Option<[u8; 32]>, [u8; 32]) {
-    if let Some(piece) = line.tail.values().next_back().filter(|piece| piece.segment.last == head) {
-        let named = piece.segment.followed_as.unwrap_or(piece.segment.plain.sha256);
-        return (piece.segment.end.map(|end| end.0), named.0);
-    }
-    let full = line.fulls.values().find(|full| full.taken.revision == head);
-    full.map_or((None, [0; 32]), |full| (full.taken.end.map(|end| end.0), full.taken.plain.sha256.0))
-}
-
-fn newest_full_at(line: &Timeline) -> UnixMillis {
-    line.newest_full().map_or(UnixMillis(0), |full| full.taken.taken_at_ms)
-}
-
-fn anchor_of(full: &Full) -> Anchor {
-    Anchor { cluster: full.spooled.member.cluster, revision: full.spooled.revision, digest: full.end }
-}
-
-fn millis(at: TimeMs) -> UnixMillis {
-    UnixMillis(i64::try_from(at.0).unwrap_or(i64::MAX))
-}
-
 /// The answer of a task, or that it ended early.
-type Joined<T> = Result<T, BackupError>;
+pub(super) type Joined<T> = Result<T, BackupError>;
 
 /// Waits for a task that may not be there; for ever then.
 async fn joined<T>(task: Option<&mut JoinHandle<T>>) -> Joined<T> {

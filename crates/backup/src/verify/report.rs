@@ -104,6 +104,11 @@ impl Report {
         self.damaged.iter().filter_map(object).collect()
     }
 
+    /// Whether a piece of the index is damaged.
+    pub fn is_index_damaged(&self) -> bool {
+        self.damaged.iter().any(|finding| finding.is == Part::Index)
+    }
+
     pub(super) fn miscounted(&mut self, read: u64, counted: u64) {
         self.notes.push(format!("the index has {read} objects, but the records count {counted}"));
     }
@@ -155,7 +160,8 @@ impl Finding {
     pub fn means(&self) -> String {
         let Loss { metadata, objects } = &self.loss;
         match (&self.is, metadata.is_empty(), objects.is_empty()) {
-            (Part::Index, ..) => "which objects are in the mirror is not wholly known; metadata can be restored".into(),
+            (Part::Index, ..) => "which objects are in the mirror is not wholly known, until the index is made anew: by the agent, or with \
+                             --repair".into(),
             (Part::Object(_), _, true) => "which revisions need it is not known".into(),
             (Part::Object(_), ..) => format!("needed by {}", ranges(objects)),
             (_, true, _) => "no revision is lost: other files hold what it held".into(),

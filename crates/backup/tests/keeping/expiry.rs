@@ -107,7 +107,7 @@ async fn killed_at_any_call_the_next_run_does_the_rest() {
     assert!(calls > 60, "{calls}");
     let (expected, _) = settled(&clean).await;
     for call in 1..=calls {
-        for death in [Mishap::Kill, Mishap::KillAfter] {
+        for death in Mishap::DEATHS {
             let bucket = copy_of(&whole).await;
             let (deadly, faults) = Faults::over(&bucket);
             faults.at(call, death);
@@ -135,19 +135,8 @@ async fn whatever_a_store_answers_nothing_else_is_deleted() {
     run(&counted).await.unwrap();
     let calls = faults.calls();
     let (expected, _) = settled(&clean).await;
-    let mishaps = [
-        Mishap::Busy,
-        Mishap::LostAnswer,
-        Mishap::Truncated,
-        Mishap::StaleList,
-        Mishap::Expired,
-        Mishap::Denied,
-        Mishap::Refused,
-        Mishap::Locked,
-        Mishap::Full,
-    ];
     for call in (1..=calls).step_by(5) {
-        for mishap in mishaps {
+        for mishap in Mishap::ANSWERED {
             let bucket = copy_of(&whole).await;
             let (faulty, faults) = Faults::over(&bucket);
             faults.at(call, mishap);

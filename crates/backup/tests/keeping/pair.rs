@@ -1,6 +1,7 @@
 //! The consistent pair: a Milvus in fast time (writer, compactor, and a garbage collector that deletes objects as the real one
-//! does) beside the mirror, which is slow, killed and lied to. No revision that the archive calls recoverable may need an object
-//! that is not there. `EYRIE_LONG=1` makes 10,000 histories.
+//! does) beside the mirror, which is slow, killed and lied to; retention that gives up whatever it may, and is killed, too; and
+//! restores, after which another history has the same revisions. No revision that the archive calls recoverable may need an
+//! object that is not there. `EYRIE_LONG=1` makes 10,000 histories.
 
 #![allow(clippy::disallowed_methods, reason = "how long a test runs is set from outside")]
 
@@ -8,22 +9,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eyrie_archive::record::{FullTaken, GapCause, GapFound, HoleFound, Opened, Progress, Source, TailCut};
-use eyrie_archive::{Kind, Revision, Stretch, names};
+use eyrie_archive::record::{
+    Depth, GapCause, GapFound, HoleFound, ObjectsRemoved, Opened, Progress, Source, TailCut, TimelineBegan, Verified,
+};
+use eyrie_archive::retention::{ByUse, Period, Policy, Rule, plan, plan_objects};
+use eyrie_archive::{Kind, Revision, Stretch, UnixMillis, names};
 use eyrie_backup::bucket::Bucket;
 use eyrie_backup::bucket::faults::Faults;
 use eyrie_backup::catalog::{self, OpenOptions, Writer};
+use eyrie_backup::expire::{Deleted, finish};
 use eyrie_backup::history::{Event, Revised, TimeMs};
 use eyrie_backup::objects::ledger::Ledger;
 use eyrie_backup::objects::{Mirror, known, read_index};
 use eyrie_backup::pack;
 use eyrie_backup::seal::Recipients;
 use eyrie_backup::tail::segment::Segment;
+use eyrie_backup::tell::Tell;
 use eyrie_milvus::proto::{Binlog, FieldBinlog, SegmentInfo};
 use eyrie_milvus::{ObjectRoot, References, Roots};
 use prost::Message;
 
-use crate::sample::{hasty, now};
+use crate::sample::{HOUR, hasty, now, stored_full};
 
 const HISTORIES: [u64; 2] = [250, 10_000];
 const STEPS: u64 = 60;
@@ -46,10 +52,14 @@ fn no_recoverable_revision_needs_an_object_that_is_not_there() {
         all.holes += seen.holes;
         all.kills += seen.kills;
         all.deleted += seen.deleted;
+        all.expired += seen.expired;
+        all.restores += seen.restores;
+        all.older += seen.older;
     }
     eprintln!("{all:?}");
     let enough = |count: u64, of_ten: u64| one.is_some() || count * 10 >= histories * of_ten;
-    let met = enough(all.whole, 150) && enough(all.required, 800) && enough(all.kills, 5) && enough(all.deleted, 40);
+    let met = enough(all.whole, 150) && enough(all.required, 800) && enough(all.kills, 3) && enough(all.deleted, 40);
+    let met = met && enough(all.expired, 1) && enough(all.restores, 2) && enough(all.older, 8);
     assert!(met, "these histories try next to nothing: {all:?}");
     assert!(one.is_some() || all.holes > histories / 10, "the collector never comes first: {all:?}");
 }
@@ -62,6 +72,11 @@ struct Seen {
     holes: u64,
     kills: u64,
     deleted: u64,
+    /// Objects that retention gave up.
+    expired: u64,
+    restores: u64,
+    /// Whole revisions of histories that are not the current one.
+    older: u64,
 }
 
 /// Numbers that look random and are the same for the same seed.
@@ -93,14 +108,22 @@ struct Milvus {
     next: u64,
     segments: BTreeMap<u64, Held>,
     history: Vec<Revised>,
-    /// For each revision, what must be there for its rows.
-    required: BTreeMap<i64, BTreeSet<String>>,
+    /// Which history this is: another one after each restore.
+    line: u32,
+    /// For each revision of each history, what must be there for its rows.
+    required: BTreeMap<(u32, i64), BTreeSet<String>>,
+    /// For each revision of the current history, the segments.
+    states: BTreeMap<i64, BTreeMap<u64, Held>>,
     compacted: i64,
     deleted: u64,
 }
 
 fn path(segment: u64, log: u64) -> String {
     format!("files/insert_log/1/2/{segment}/100/{log}")
+}
+
+fn text(segment: u64, log: u64) -> String {
+    format!("log {log} of segment {segment}")
 }
 
 fn put(key: String, value: Vec<u8>) -> Event {
@@ -120,7 +143,26 @@ impl Milvus {
         self.history.push(Revised { revision, heard_at: TimeMs(u64::try_from(now().0).unwrap()), events });
         let live = self.segments.iter().filter(|(_, held)| held.state != DROPPED);
         let paths = live.flat_map(|(segment, held)| held.logs.iter().map(|log| path(*segment, *log)));
-        self.required.insert(self.revision, paths.collect());
+        self.required.insert((self.line, self.revision), paths.collect());
+        self.states.insert(self.revision, self.segments.clone());
+    }
+
+    /// Somebody restores an older revision: with its objects, and with the revision lifted or not.
+    async fn restore(&mut self, chance: &mut Chance) {
+        let known: Vec<i64> = self.states.keys().copied().collect();
+        let to = known[chance.below(known.len() as u64) as usize];
+        self.history.retain(|one| one.revision.0 <= to);
+        self.states.retain(|revision, _| *revision <= to);
+        self.segments = self.states[&to].clone();
+        self.line += 1;
+        self.revision = to + if chance.below(2) == 0 { 0 } else { 1000 };
+        self.compacted = self.revision;
+        for (segment, held) in self.segments.iter().filter(|(_, held)| held.state != DROPPED) {
+            for log in &held.logs {
+                self.bucket.put(&path(*segment, *log), text(*segment, *log)).await.unwrap();
+            }
+        }
+        self.change(vec![put("another/program".into(), vec![1; 8])]);
     }
 
     fn keys(&self, segment: u64) -> Vec<Event> {
@@ -152,8 +194,8 @@ impl Milvus {
     async fn write(&mut self, segment: u64, logs: u64) {
         for _ in 0..logs {
             self.next += 1;
-            let (log, text) = (self.next, format!("log {} of segment {segment}", self.next));
-            self.bucket.put(&path(segment, log), text).await.unwrap();
+            let log = self.next;
+            self.bucket.put(&path(segment, log), text(segment, log)).await.unwrap();
             self.segments.get_mut(&segment).unwrap().logs.push(log);
         }
     }
@@ -265,7 +307,9 @@ impl World {
             next: 1000,
             segments: BTreeMap::new(),
             history: Vec::new(),
+            line: 1,
             required: BTreeMap::new(),
+            states: BTreeMap::new(),
             compacted: 0,
             deleted: 0,
         };
@@ -288,10 +332,21 @@ impl World {
                 11..=14 => self.copy(&mut running).await,
                 15..=16 => self.cut(&mut running).await,
                 17 => running.mirror.settle(&mut running.writer).await.unwrap(),
-                18 => match self.chance.below(4) {
+                18 => match self.chance.below(7) {
                     0 => {
                         drop(running);
                         self.seen.kills += 1;
+                        running = self.begin().await;
+                    }
+                    4 | 6 => {
+                        drop(running);
+                        self.expire().await;
+                        running = self.begin().await;
+                    }
+                    5 => {
+                        drop(running);
+                        self.milvus.restore(&mut self.chance).await;
+                        self.seen.restores += 1;
                         running = self.begin().await;
                     }
                     1 => self.full(&mut running).await,
@@ -344,6 +399,10 @@ impl World {
         let source = Source { cluster: "aa".into(), milvus_roots: vec!["by-dev".into()], objects: true };
         let opened = Opened { source, sealed_to: Vec::new() };
         let mut writer = Writer::open(&self.lying, &opened, &OpenOptions::default()).await.ok()?;
+        finish(&mut writer, &Tell::nobody(), &mut Deleted::default()).await.unwrap();
+        if writer.catalog().current().id.0 != self.milvus.line {
+            self.other_history(&mut writer).await;
+        }
         let line = writer.catalog().current().clone();
         let index = read_index(&self.lying, writer.catalog()).await.unwrap();
         let mut ledger = Ledger::new(vec![self.references()], known(&index, writer.catalog()));
@@ -395,6 +454,62 @@ impl World {
         }
         let mirror = Mirror::new(ledger, self.milvus.bucket.clone(), self.lying.clone(), Recipients::nobody(), 4);
         Some(Running { writer, mirror, followed: base.0, heard: Vec::new(), previous })
+    }
+
+    /// The source is not the one any more that was archived: what nobody copied is a hole of the old history.
+    async fn other_history(&mut self, writer: &mut Writer) {
+        let line = writer.catalog().current();
+        let oldest = line.fulls.values().map(|full| full.taken.revision.before()).min();
+        if let (Some(from), Some(last)) = (line.mirrored_to.or(oldest), line.newest_revision())
+            && from < last
+        {
+            let cause = "nobody watched".into();
+            let hole = HoleFound { from: from.next(), to: Some(last), cause, objects: Vec::new(), count: 1 };
+            writer.append(Kind::HoleFound(hole)).await.unwrap();
+        }
+        let source = writer.catalog().current().source.clone();
+        let began = TimelineBegan { parent: None, why: "it was restored".into(), source };
+        writer.append(Kind::TimelineBegan(began)).await.unwrap();
+    }
+
+    /// Retention as the command carries it out, two days later: all that it may give up goes, or half of that.
+    async fn expire(&mut self) {
+        let Ok(mut writer) = Writer::join(&self.lying, &OpenOptions::default()).await else { return };
+        let Some((line, full)) = writer.catalog().fulls().last().copied() else { return };
+        let (full, up_to) = (full.seq, line.chain(full).last().map_or(full.taken.revision, |last| last.segment.last));
+        let (depth, ok, damaged, unnamed) = (Depth::Data, true, Vec::new(), Vec::new());
+        let verified = Verified { full, up_to, depth, ok, files: 1, bytes: 1, damaged, unnamed, took_ms: 1 };
+        writer.append(Kind::Verified(verified)).await.unwrap();
+        let hour = Period::hours(1);
+        let policy = Policy {
+            fulls: vec![Rule { every: hour, keep: hour }],
+            keep_last: 0,
+            tail: hour,
+            min_age: hour,
+            superseded: hour,
+            keep_before_loss: false,
+        };
+        let index = read_index(&self.lying, writer.catalog()).await.unwrap();
+        let plan = plan(writer.catalog(), &policy, UnixMillis(now().0 + 48 * HOUR)).unwrap();
+        let objects = plan_objects(&plan, &index, &ByUse { current: writer.catalog().current().id });
+        if plan.is_empty() && objects.removed.is_empty() {
+            return;
+        }
+        let mut expired = plan.record();
+        if !objects.removed.is_empty() {
+            let (after, nonce) = (writer.catalog().head().seq, format!("e{}", writer.catalog().head().seq));
+            let name = |wrap| names::index(after, &nonce, wrap);
+            let list =
+                pack::bytes(&self.lying, &Recipients::nobody(), name, objects.list().into()).await.unwrap().stored;
+            let ((bytes, stored_bytes), count) = (objects.bytes(), objects.removed.len() as u64);
+            expired.objects = Some(ObjectsRemoved { list, objects: count, bytes, stored_bytes });
+            self.seen.expired += count;
+        }
+        writer.append(Kind::Expired(expired)).await.unwrap();
+        // killed before the first deletion, now and then: the next run does it
+        if self.chance.below(2) == 0 {
+            finish(&mut writer, &Tell::nobody(), &mut Deleted::default()).await.unwrap();
+        }
     }
 
     fn follow(&mut self, running: &mut Running) {
@@ -457,7 +572,11 @@ impl World {
         let catalog = catalog::read(&self.archive, None).await.unwrap().whole().unwrap();
         let index = read_index(&self.archive, &catalog).await.unwrap();
         assert_eq!(index.len() as u64, catalog.totals().objects, "what is counted is what is there");
-        for stretch in catalog.spans().into_iter().flat_map(|spans| spans.stretches) {
+        let stretches = catalog.spans().into_iter().flat_map(|spans| {
+            let line = spans.timeline;
+            spans.stretches.into_iter().map(move |stretch| (line, stretch))
+        });
+        for (line, stretch) in stretches {
             let Stretch::Span(span) = stretch else { continue };
             let lacks = span.lacks.as_ref().map(ToString::to_string).unwrap_or_default();
             assert!(!lacks.contains("not understood"), "the model writes what Milvus does: {lacks}");
@@ -466,7 +585,8 @@ impl World {
             }
             for revision in span.from.revision.0..=span.to.revision.0 {
                 self.seen.whole += 1;
-                for path in &self.milvus.required[&revision] {
+                self.seen.older += u64::from(line != catalog.current().id);
+                for path in &self.milvus.required[&(line.0, revision)] {
                     self.seen.required += 1;
                     let Some(entry) = index.get(path) else {
                         panic!(
@@ -474,10 +594,7 @@ impl World {
                             catalog.spans()
                         );
                     };
-                    let uses = entry
-                        .uses
-                        .iter()
-                        .any(|one| one.meets(catalog.current().id, Revision(revision), Revision(revision)));
+                    let uses = entry.uses.iter().any(|one| one.meets(line, Revision(revision), Revision(revision)));
                     assert!(uses, "retention would not know that revision {revision} needs {path}: {entry:?}");
                     let stat = self.archive.stat(entry.stored.path.as_str()).await.unwrap();
                     assert_eq!(stat.map(|stat| stat.len), Some(entry.stored.len), "{path} of revision {revision}");
@@ -489,18 +606,6 @@ impl World {
 
 async fn take_full(writer: &mut Writer, bucket: &Bucket, revision: Revision) {
     let (line, nonce) = (writer.catalog().current().id, format!("n{}", writer.catalog().head().seq));
-    let name = |wrap| names::full(line, revision, &nonce, wrap);
-    let packed = pack::bytes(bucket, &Recipients::nobody(), name, Bytes::from_static(b"a full")).await.unwrap();
-    let taken = FullTaken {
-        revision,
-        taken_at_ms: now(),
-        compact_revision: Revision(0),
-        raft_term: 2,
-        keys: 3,
-        end: None,
-        members: Vec::new(),
-        plain: packed.plain,
-        stored: packed.stored,
-    };
+    let taken = stored_full(bucket, &Recipients::nobody(), line, revision, &nonce, now()).await;
     writer.append(Kind::FullTaken(taken)).await.unwrap();
 }

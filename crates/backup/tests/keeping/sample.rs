@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use eyrie_archive::index::encode_piece;
-use eyrie_archive::record::{Depth, FullTaken, ObjectsMirrored, Opened, Segment, Source, TailCut, Verified};
+use eyrie_archive::record::{
+    Depth, Expired, FullTaken, ObjectsMirrored, ObjectsRemoved, Opened, Segment, Source, Stored, TailCut, Verified,
+};
+use eyrie_archive::retention::ObjectPlan;
 use eyrie_archive::{
-    ArchiveId, Catalog, Entry, Kind, Line, Link, Revision, Seq, SourcePath, UnixMillis, Use, WriterId, names,
+    ArchiveId, Catalog, Entry, Kind, Line, Link, Revision, Seq, SourcePath, TimelineId, UnixMillis, Use, WriterId,
+    names,
 };
 use futures::TryStreamExt;
 
@@ -48,10 +52,36 @@ pub(crate) async fn copy_of(contents: &BTreeMap<String, Bytes>) -> Bucket {
     bucket
 }
 
+/// A full that says of which revision it is.
+pub(crate) async fn stored_full(
+    bucket: &Bucket,
+    seal_to: &Recipients,
+    line: TimelineId,
+    revision: Revision,
+    nonce: &str,
+    taken_at_ms: UnixMillis,
+) -> FullTaken {
+    let name = |wrap| names::full(line, revision, nonce, wrap);
+    let packed = pack::bytes(bucket, seal_to, name, format!("the full of {revision}").into()).await.unwrap();
+    FullTaken {
+        revision,
+        taken_at_ms,
+        compact_revision: Revision(0),
+        raft_term: 2,
+        keys: 3,
+        end: None,
+        members: Vec::new(),
+        plain: packed.plain,
+        stored: packed.stored,
+    }
+}
+
 pub(crate) struct Sample {
     pub(crate) bucket: Bucket,
     pub(crate) catalog: Catalog,
     pub(crate) now: UnixMillis,
+    /// Who may open what is stored from now on; index pieces are never sealed.
+    pub(crate) seal_to: Recipients,
     writer: WriterId,
 }
 
@@ -65,7 +95,7 @@ impl Sample {
         let opened = Opened { source, sealed_to: Vec::new() };
         let draft = Catalog::open(ArchiveId::new("sample").unwrap(), writer.clone(), now, opened).unwrap();
         bucket.create(draft.name().as_str(), draft.bytes().to_vec()).await.unwrap();
-        Self { bucket, catalog: Catalog::begin(draft).unwrap(), now, writer }
+        Self { bucket, catalog: Catalog::begin(draft).unwrap(), now, seal_to: Recipients::nobody(), writer }
     }
 
     pub(crate) fn head(&self) -> Link {
@@ -90,24 +120,18 @@ impl Sample {
         text: String,
         name: impl FnOnce(names::Wrap) -> Result<eyrie_archive::StoredPath, eyrie_archive::BadName>,
     ) -> pack::Packed {
-        pack::bytes(&self.bucket, &Recipients::nobody(), name, text.into()).await.unwrap()
+        pack::bytes(&self.bucket, &self.seal_to, name, text.into()).await.unwrap()
+    }
+
+    async fn store_piece(&self, lines: Vec<u8>) -> Stored {
+        let (after, nonce) = (self.head().seq, self.nonce());
+        let name = |wrap| names::index(after, &nonce, wrap);
+        pack::bytes(&self.bucket, &Recipients::nobody(), name, lines.into()).await.unwrap().stored
     }
 
     pub(crate) async fn full(&mut self, revision: i64) -> Seq {
         let (line, nonce) = (self.catalog.current().id, self.nonce());
-        let name = |wrap| names::full(line, Revision(revision), &nonce, wrap);
-        let packed = self.store(format!("the full of {revision}"), name).await;
-        let taken = FullTaken {
-            revision: Revision(revision),
-            taken_at_ms: self.now,
-            compact_revision: Revision(1),
-            raft_term: 2,
-            keys: 3,
-            end: None,
-            members: Vec::new(),
-            plain: packed.plain,
-            stored: packed.stored,
-        };
+        let taken = stored_full(&self.bucket, &self.seal_to, line, Revision(revision), &nonce, self.now).await;
         self.write(Kind::FullTaken(taken)).await
     }
 
@@ -143,12 +167,18 @@ impl Sample {
             bytes += len;
             lines.push(Line::Mirrored(Entry { source, len, sha256, stored: packed.stored, lived_ms, uses }));
         }
-        let (after, nonce) = (self.head().seq, self.nonce());
-        let name = |wrap| names::index(after, &nonce, wrap);
-        let piece = self.store(String::from_utf8(encode_piece(&lines)).unwrap(), name).await.stored;
+        let piece = self.store_piece(encode_piece(&lines)).await;
         let (objects, stored_bytes) = (lines.len() as u64, bytes);
         let what = ObjectsMirrored { piece, objects, bytes, stored_bytes, mirrored_to: None, repaired: Vec::new() };
         self.write(Kind::ObjectsMirrored(what)).await
+    }
+
+    /// Gives up what was planned, and deletes nothing.
+    pub(crate) async fn expire(&mut self, mut expired: Expired, plan: &ObjectPlan) -> Seq {
+        let list = self.store_piece(plan.list()).await;
+        let ((bytes, stored_bytes), objects) = (plan.bytes(), plan.removed.len() as u64);
+        expired.objects = Some(ObjectsRemoved { list, objects, bytes, stored_bytes });
+        self.write(Kind::Expired(expired)).await
     }
 
     /// The newest chain is well.

@@ -21,6 +21,11 @@ use eyrie_backup::tell::Tell;
 use eyrie_milvus::ObjectRoot;
 use tonic::transport::Channel;
 
+#[path = "../../../milvus/tests/common/escape.rs"]
+mod escape;
+
+use escape::unescape;
+
 /// Upstream etcd, killed when dropped.
 pub(crate) struct Etcd {
     child: Child,
@@ -129,6 +134,19 @@ impl Segment {
         Self { keys, objects }
     }
 
+    /// The objects that its keys name: a field's logs lie in the folder that is called as its key.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = &str> {
+        let folder = |key: &[u8]| {
+            let key = String::from_utf8_lossy(key).into_owned();
+            let (kind, ids) = key.split_once("datacoord-meta/")?.1.split_once('/')?;
+            let kind = [("binlog", "insert_log"), ("statslog", "stats_log")].iter().find(|(name, _)| *name == kind)?.1;
+            Some(format!("{kind}/{ids}/"))
+        };
+        let folders: Vec<String> = self.keys.iter().filter_map(|(key, _)| folder(key)).collect();
+        let paths = self.objects.iter().map(|(path, _)| path.as_str());
+        paths.filter(move |path| folders.iter().any(|folder| path.starts_with(folder)))
+    }
+
     pub(crate) async fn store(&self, bucket: &Bucket) {
         for (path, len) in &self.objects {
             let bytes: Vec<u8> = (0..*len).map(|at| (at * 31 + path.len() as u64) as u8).collect();
@@ -143,26 +161,6 @@ impl Segment {
         }
         revision
     }
-}
-
-fn unescape(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        match (first, after) {
-            (b'\\', [b'\\', after @ ..]) => {
-                out.push(b'\\');
-                rest = after;
-            }
-            (b'\\', [b'x', a, b, after @ ..]) => {
-                out.push(u8::from_str_radix(std::str::from_utf8(&[*a, *b]).unwrap(), 16).unwrap());
-                rest = after;
-            }
-            _ => out.push(*first),
-        }
-    }
-    out
 }
 
 /// A backup of `etcd`, and of the objects in `milvus`, into `archive`.

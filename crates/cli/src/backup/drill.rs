@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use eyrie_archive::{At, TimelineId};
-use eyrie_backup::bucket::{Bucket, BucketUrl, SecretSource};
+use eyrie_backup::bucket::{Bucket, BucketUrl};
 use eyrie_backup::config::Config;
 use eyrie_backup::drill::{self, DrillReport, DrillRequest};
-use eyrie_backup::restore::{ObjectRoot, ObjectsTo, parse_at};
+use eyrie_backup::restore::{ObjectRoot, ObjectsTo};
 use eyrie_backup::seal::Identities;
 use eyrie_backup::take::MilvusBucket;
 use serde_json::json;
 
 use super::restore::{Screen, pinned};
-use super::settings::Settings;
+use super::settings::{Moment, Settings};
 use super::{DONE, FAILED, Output, REFUSED};
 use crate::progress;
 use crate::screen::out;
@@ -31,15 +30,8 @@ Exit code: 0 the backup can be restored, 1 something is wrong with it (the answe
 pub(super) struct Drill {
     #[command(flatten)]
     settings: Settings,
-    /// The moment: latest, a revision, or a time such as 2026-11-22T12:04:05Z
-    #[arg(long, value_name = "MOMENT", default_value = "latest", value_parser = parse_at)]
-    at: At,
-    /// Of which timeline
-    #[arg(long, value_name = "N")]
-    timeline: Option<u32>,
-    /// The file with a private key, where the archive is sealed; may be repeated
-    #[arg(long, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    moment: Moment,
     /// Your own check of the restored store; it must end with 0
     #[arg(long, value_name = "COMMAND")]
     command: Option<String>,
@@ -88,15 +80,13 @@ impl Drill {
     }
 
     fn open(&self) -> Result<(Bucket, Identities, DrillRequest), String> {
-        let config = self.settings.config()?;
-        let bucket = Bucket::open(&config.archive).map_err(|error| error.to_string())?;
-        let files: Vec<SecretSource> = self.identity.iter().cloned().map(SecretSource::File).collect();
-        let keys = Identities::load(&files).map_err(|error| error.to_string())?;
+        let (config, bucket) = self.settings.archive()?;
+        let keys = self.moment.keys()?;
         let program = std::env::current_exe().map_err(|error| format!("this program can't find itself: {error}"))?;
         let scratch = self.scratch.clone().or(config.source.spool.clone()).unwrap_or_else(std::env::temp_dir);
         let request = DrillRequest {
-            at: self.at,
-            timeline: self.timeline.map(TimelineId),
+            at: self.moment.at,
+            timeline: self.moment.timeline(),
             read_data: self.read_data,
             objects_to: self.objects_to(&config)?,
             command: self.command.clone(),

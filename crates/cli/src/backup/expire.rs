@@ -1,7 +1,6 @@
 //! `expire`: what retention gives up, and why.
 
 use eyrie_archive::retention::{Fate, Item, Thing};
-use eyrie_backup::bucket::Bucket;
 use eyrie_backup::catalog::{self, OpenOptions, Writer};
 use eyrie_backup::expire::{self, ExpireError, Outcome, Prepared};
 use serde_json::json;
@@ -31,17 +30,13 @@ pub(super) struct Expire {
 
 impl Expire {
     pub(super) async fn run(self) -> i32 {
-        let config = match self.settings.config() {
-            Ok(config) => config,
+        let (config, bucket) = match self.settings.archive() {
+            Ok(opened) => opened,
             Err(why) => return refused(&why),
         };
         if let Err(error) = config.retention.check() {
             return refused(&error.to_string());
         }
-        let bucket = match Bucket::open(&config.archive) {
-            Ok(bucket) => bucket,
-            Err(error) => return refused(&error.to_string()),
-        };
         let pin = Some(config.pin(&bucket));
         let options = OpenOptions { take_over: self.take_over, accept_damage: false, pin };
         if self.dry_run {

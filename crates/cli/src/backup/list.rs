@@ -21,13 +21,9 @@ pub(super) struct List {
 
 impl List {
     pub(super) async fn run(self) -> i32 {
-        let config = match self.settings.config() {
-            Ok(config) => config,
+        let (_, bucket) = match self.settings.archive() {
+            Ok(opened) => opened,
             Err(why) => return refused(&why),
-        };
-        let bucket = match Bucket::open(&config.archive) {
-            Ok(bucket) => bucket,
-            Err(error) => return refused(&error.to_string()),
         };
         let reading = match catalog::read(&bucket, None).await {
             Ok(reading) => reading,

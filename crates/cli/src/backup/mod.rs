@@ -13,7 +13,9 @@ pub(crate) mod watch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+pub(crate) use crate::progress::Output;
 
 /// All is well.
 const DONE: i32 = 0;
@@ -35,6 +37,7 @@ At three in the morning:
   What is inside?                eyrie backup show --config eyrie.yaml
   Save all of it now:            eyrie backup take --config eyrie.yaml
   Is it still whole?             eyrie backup verify --config eyrie.yaml --read-data
+  It is not. Mend what you can:  eyrie backup verify --config eyrie.yaml --repair
   What would retention remove?   eyrie backup expire --config eyrie.yaml --dry-run
   Bring it back:                 eyrie backup restore --config eyrie.yaml --at latest --data-dir NEW --dry-run
   Without a configuration:       eyrie backup take --etcd http://127.0.0.1:2379 --archive s3://backups/milvus \\
@@ -68,15 +71,6 @@ enum Command {
     Drill(Box<drill::Drill>),
     /// Make a key pair: the backup needs the public key only
     Keygen(Keygen),
-}
-
-/// How a command answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people
-    Text,
-    /// JSON, one object in each line
-    Json,
 }
 
 #[derive(clap::Args)]

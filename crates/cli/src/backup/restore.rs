@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eyrie_archive::{At, Link, TimelineId};
-use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl, SecretSource};
+use eyrie_archive::Link;
+use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl};
 use eyrie_backup::catalog;
 use eyrie_backup::config::{Config, MilvusSection};
 use eyrie_backup::limits::BUMP_REVISION;
 use eyrie_backup::restore::{
-    Changes, ClusterTo, MemberTo, MetadataTo, ObjectRoot, Objects, ObjectsTo, Request, Watch, parse_at, prepare,
+    Changes, ClusterTo, MemberTo, MetadataTo, ObjectRoot, Objects, ObjectsTo, Request, Watch, prepare,
 };
 use eyrie_backup::seal::Identities;
 use eyrie_backup::take::MilvusBucket;
 use serde_json::json;
 
-use super::settings::Settings;
+use super::settings::{Moment, Settings};
 use super::{DONE, FAILED, Output, REFUSED};
 use crate::progress::{self, Progress};
 use crate::screen::out;
@@ -40,15 +40,8 @@ Exit code: 0 restored and compared, 1 it failed (type the same command again, it
 pub(super) struct Restore {
     #[command(flatten)]
     settings: Settings,
-    /// The moment: latest, a revision, or a time such as 2026-11-22T12:04:05Z
-    #[arg(long, value_name = "MOMENT", default_value = "latest", value_parser = parse_at)]
-    at: At,
-    /// Of which timeline (see list), where there are several
-    #[arg(long, value_name = "N")]
-    timeline: Option<u32>,
-    /// The file with a private key, where the archive is sealed; may be repeated
-    #[arg(long, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    moment: Moment,
     #[command(flatten)]
     metadata: MetadataFlags,
     #[command(flatten)]
@@ -174,16 +167,14 @@ impl Restore {
     }
 
     async fn open(&self) -> Result<(Bucket, Identities, Request), String> {
-        let config = self.settings.config()?;
-        let bucket = Bucket::open(&config.archive).map_err(|error| error.to_string())?;
+        let (config, bucket) = self.settings.archive()?;
         let token = match &self.metadata.initial_cluster_token {
             Some(token) => token.clone(),
             None if self.metadata.data_dir.is_some() => new_token(&bucket).await?,
             None => String::new(),
         };
         let request = Request { pin: pinned(&config, &bucket), ..self.request(&config, &token)? };
-        let files: Vec<SecretSource> = self.identity.iter().cloned().map(SecretSource::File).collect();
-        let keys = Identities::load(&files).map_err(|error| error.to_string())?;
+        let keys = self.moment.keys()?;
         Ok((bucket, keys, request))
     }
 
@@ -205,8 +196,8 @@ impl Restore {
         let changes = (!flags.verbatim && (!plain || asked))
             .then(|| Changes { to_root: flags.to_root_path.clone(), keep_queue: flags.keep_queue });
         Ok(Request {
-            at: self.at,
-            timeline: self.timeline.map(TimelineId),
+            at: self.moment.at,
+            timeline: self.moment.timeline(),
             objects: self.objects.choose(config, plain)?,
             metadata,
             changes,
@@ -337,10 +328,6 @@ pub(super) struct Screen(pub(super) Progress, AtomicU64);
 
 impl Screen {
     pub(super) fn new(verb: &'static str, output: Output) -> Self {
-        let output = match output {
-            Output::Text => progress::Output::Text,
-            Output::Json => progress::Output::Json,
-        };
         Self(Progress::new(verb, output), AtomicU64::new(0))
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use eyrie_backup::bucket::{BucketConfig, BucketUrl};
+use eyrie_archive::{At, TimelineId};
+use eyrie_backup::bucket::{Bucket, BucketConfig, BucketUrl, SecretSource};
 use eyrie_backup::config::{Config, MilvusSection};
+use eyrie_backup::restore::parse_at;
+use eyrie_backup::seal::Identities;
 
 /// The flags that every command has.
 #[derive(clap::Args)]
@@ -31,7 +34,46 @@ pub(super) struct Settings {
     recipient: Vec<String>,
 }
 
+/// Which moment of a history, and the key to it.
+#[derive(clap::Args)]
+pub(super) struct Moment {
+    /// The moment: latest, a revision, or a time such as 2026-11-22T12:04:05Z
+    #[arg(long, value_name = "MOMENT", default_value = "latest", value_parser = parse_at)]
+    pub(super) at: At,
+    /// Of which timeline (see list), where there are several
+    #[arg(long, value_name = "N")]
+    timeline: Option<u32>,
+    /// The file with a private key, where the archive is sealed; may be repeated
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+}
+
+impl Moment {
+    /// The timeline, where one is named.
+    pub(super) fn timeline(&self) -> Option<TimelineId> {
+        self.timeline.map(TimelineId)
+    }
+
+    /// The private keys.
+    pub(super) fn keys(&self) -> Result<Identities, String> {
+        identities(&self.identity)
+    }
+}
+
+/// The private keys in these files.
+pub(super) fn identities(files: &[PathBuf]) -> Result<Identities, String> {
+    let files: Vec<SecretSource> = files.iter().cloned().map(SecretSource::File).collect();
+    Identities::load(&files).map_err(|error| error.to_string())
+}
+
 impl Settings {
+    /// The configuration, and the archive's bucket.
+    pub(super) fn archive(&self) -> Result<(Config, Bucket), String> {
+        let config = self.config()?;
+        let bucket = Bucket::open(&config.archive).map_err(|error| error.to_string())?;
+        Ok((config, bucket))
+    }
+
     /// The configuration with the flags on top of it.
     pub(super) fn config(&self) -> Result<Config, String> {
         let mut config = match &self.config {

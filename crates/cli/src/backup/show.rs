@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use eyrie_archive::{Ask, At, Revision, Scope};
-use eyrie_backup::bucket::{Bucket, SecretSource};
 use eyrie_backup::inside::Description;
-use eyrie_backup::seal::Identities;
 use eyrie_backup::{catalog, inside};
 use serde_json::json;
 
-use super::settings::Settings;
+use super::settings::{Settings, identities};
 use super::watch::{clock_text, size_text};
 use super::{DONE, Output, failed, refused};
 use crate::screen::out;
@@ -31,16 +29,10 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn run(self) -> i32 {
-        let config = match self.settings.config() {
-            Ok(config) => config,
+        let opened = self.settings.archive().and_then(|opened| Ok((opened, identities(self.identity.as_slice())?)));
+        let ((config, bucket), keys) = match opened {
+            Ok(opened) => opened,
             Err(why) => return refused(&why),
-        };
-        let identity = self.identity.clone().map(SecretSource::File);
-        let opened = Bucket::open(&config.archive).map_err(|error| error.to_string());
-        let keys = Identities::load(identity.as_ref()).map_err(|error| error.to_string());
-        let (bucket, keys) = match (opened, keys) {
-            (Ok(bucket), Ok(keys)) => (bucket, keys),
-            (Err(why), _) | (_, Err(why)) => return refused(&why),
         };
         let reading = match catalog::read(&bucket, None).await {
             Ok(reading) => reading,

@@ -1,12 +1,19 @@
 //! `verify`: is the archive still what it says?
 
+use std::path::PathBuf;
+
 use eyrie_backup::bucket::Bucket;
 use eyrie_backup::catalog::{ArchiveError, OpenOptions, Writer};
 use eyrie_backup::config::Config;
+use eyrie_backup::objects::rebuild;
+use eyrie_backup::objects::repair::{self, Repaired};
+use eyrie_backup::seal::Recipients;
+use eyrie_backup::take::MilvusBucket;
+use eyrie_backup::tell::Tell;
 use eyrie_backup::verify::{self, Options, Report, Thoroughness};
 use serde_json::json;
 
-use super::settings::Settings;
+use super::settings::{Settings, identities};
 use super::watch::{self, size_text};
 use super::{DONE, FAILED, Output, REFUSED, failed, refused};
 use crate::screen::out;
@@ -30,6 +37,12 @@ pub(super) struct Verify {
     /// Write nothing down
     #[arg(long)]
     no_record: bool,
+    /// Mend what can be had again: the index of objects, and objects that Milvus's bucket still has
+    #[arg(long, conflicts_with = "no_record")]
+    repair: bool,
+    /// A file with a private key: to mend the index of a sealed archive
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    identity: Vec<PathBuf>,
     /// How to answer
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
@@ -42,13 +55,9 @@ fn percent(text: &str) -> Result<f64, String> {
 
 impl Verify {
     pub(super) async fn run(self) -> i32 {
-        let config = match self.settings.config() {
-            Ok(config) => config,
+        let (config, bucket) = match self.settings.archive() {
+            Ok(opened) => opened,
             Err(why) => return refused(&why),
-        };
-        let bucket = match Bucket::open(&config.archive) {
-            Ok(bucket) => bucket,
-            Err(error) => return refused(&error.to_string()),
         };
         let seed = || self.seed.unwrap_or_else(|| eyrie_backup::history::TimeMs::now().0);
         let thoroughness = match (self.read_data, self.sample) {
@@ -62,22 +71,64 @@ impl Verify {
             None
         });
         let options = Options { thoroughness, pin: pinned, ..Options::default() };
-        let report = match verify::verify(&bucket, &options, &watch::tell(self.output)).await {
-            Ok(report) => report,
-            // What can't be reached can't be judged.
-            Err(ArchiveError::Bucket(error)) => return refused(&error.to_string()),
-            Err(error) => return failed(&error),
+        let tell = watch::tell(self.output);
+        let looked = match self.repair {
+            true => self.mended(&config, &bucket, &options, &tell).await,
+            false => verify::verify(&bucket, &options, &tell).await.map(|report| (report, None)).map_err(Trouble::from),
+        };
+        let (report, repaired) = match looked {
+            Ok(looked) => looked,
+            Err(Trouble::Nothing(why)) => return refused(&why),
+            Err(Trouble::Damaged(why)) => return failed(&why),
         };
         let recorded = self.record(&config, &bucket, &report).await;
         match self.output {
-            Output::Json => out(&format!("{}\n", machine(&report, &recorded))),
-            Output::Text => out(&text(&bucket, &report, &recorded)),
+            Output::Json => out(&format!("{}\n", machine(&report, &recorded, repaired.as_ref()))),
+            Output::Text => {
+                out(&repaired.as_ref().map(words_of).unwrap_or_default());
+                out(&text(&bucket, &report, &recorded));
+            }
         }
         match (report.is_damaged(), report.is_well()) {
             (true, _) => FAILED,
             (false, true) => DONE,
             (false, false) => REFUSED,
         }
+    }
+
+    /// Mends the index, looks, mends the objects that are damaged, and looks again if there was one.
+    async fn mended(
+        &self,
+        config: &Config,
+        bucket: &Bucket,
+        options: &Options,
+        tell: &Tell,
+    ) -> Result<(Report, Option<Repaired>), Trouble> {
+        let keys = identities(&self.identity).map_err(Trouble::Nothing)?;
+        let seal_to = Recipients::parse(config.recipients.iter().map(String::as_str)).map_err(nothing)?;
+        let milvus = config.milvus.as_ref().map(MilvusBucket::open).transpose().map_err(nothing)?;
+        let from = milvus.as_ref().map(|milvus| &milvus.bucket);
+        let opening = OpenOptions { pin: Some(config.pin(bucket)), ..OpenOptions::default() };
+        let mut writer = Writer::join(bucket, &opening).await?;
+        rebuild::whole(&mut writer, from, &keys, tell).await.map_err(|error| Trouble::Damaged(error.to_string()))?;
+        let report = verify::verify(bucket, options, tell).await?;
+        let damaged = report.damaged_objects();
+        let (Some(milvus), false) = (&milvus, damaged.is_empty()) else {
+            writer.keep_pin(false);
+            return Ok((report, None));
+        };
+        if writer.catalog().sealed_to() != seal_to.texts() {
+            return Err(Trouble::Nothing(
+                "the archive is sealed to other recipients than the configuration names, so no object was copied. \
+                 Next: name the same `recipients` as the backup has"
+                    .into(),
+            ));
+        }
+        let repaired = repair::objects(&mut writer, &milvus.bucket, milvus.parallel, &seal_to, &damaged).await;
+        let repaired = repaired.map_err(|error| Trouble::Damaged(error.to_string()))?;
+        writer.keep_pin(false);
+        let options = Options { pin: Some(writer.catalog().head()), ..options.clone() };
+        Ok((verify::verify(bucket, &options, tell).await?, Some(repaired)))
     }
 
     /// Writes down what was found, if nobody else is writing. Why not, if not.
@@ -96,13 +147,49 @@ impl Verify {
     }
 }
 
-fn machine(report: &Report, recorded: &Result<(), String>) -> serde_json::Value {
+/// Why there is no report.
+enum Trouble {
+    /// Nothing could be looked at, or nothing was to be done.
+    Nothing(String),
+    /// It can't be used.
+    Damaged(String),
+}
+
+impl From<ArchiveError> for Trouble {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            // What can't be reached can't be judged.
+            ArchiveError::Bucket(_) | ArchiveError::Busy { .. } => Self::Nothing(error.to_string()),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+fn nothing(error: impl std::fmt::Display) -> Trouble {
+    Trouble::Nothing(error.to_string())
+}
+
+fn words_of(repaired: &Repaired) -> String {
+    let mut words = format!("{} damaged objects were copied anew\n", repaired.copied);
+    for gone in repaired.gone.iter().take(SHOWN) {
+        words += &format!("  can't be had again, Milvus's bucket has it no more: {gone}\n");
+    }
+    for why in repaired.failed.iter().take(SHOWN) {
+        words += &format!("  not copied: {why}\n");
+    }
+    words
+}
+
+fn machine(report: &Report, recorded: &Result<(), String>, repaired: Option<&Repaired>) -> serde_json::Value {
     let mut answer = serde_json::to_value(report).unwrap_or_default();
     answer["event"] = "verified".into();
     answer["ok"] = report.is_well().into();
     answer["recorded"] = recorded.is_ok().into();
     if let Err(why) = recorded {
         answer["not_recorded"] = json!(why);
+    }
+    if let Some(Repaired { copied, gone, failed }) = repaired {
+        answer["repaired"] = json!({"copied": copied, "gone": gone, "failed": failed});
     }
     answer
 }
