@@ -201,8 +201,9 @@ impl<'b> Parquet<'b> {
             return Err(BadLog("the numbers of rows contradict each other"));
         }
         let chunks = groups.iter().filter_map(|group| chunk(group.list(1).first()?, start)).collect();
-        // The first element is the root; a column may be required (0), optional (1) or repeated (2).
-        let leaf = description.list(2).get(1);
+        // The first element is the root; a column may be required (0), optional (1) or repeated (2). Of several columns the
+        // first would not be all: none is read.
+        let leaf = description.list(2).get(1).filter(|_| description.list(2).len() == 2);
         let optional = leaf.and_then(|leaf| leaf.int(3)) == Some(1);
         let physical = leaf.and_then(Physical::of);
         Ok(Some(Parquet { rows, physical, optional, description: raw, bytes: tail, chunks }))
