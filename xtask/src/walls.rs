@@ -160,6 +160,7 @@ const WALLS: &[Wall] = &[
             "sha2",
             "thiserror",
             "tokio",
+            "tokio-rustls",
             "tokio-stream",
             "tonic",
             "zstd",

@@ -34,6 +34,6 @@ pub use self::{
     load::{Load, Step},
     record::{Kind, Link, Record},
     resolve::{Ask, At, Scope, Stop, Target, WhyNot},
-    retention::{ExpirePlan, Policy, PolicyError, References},
+    retention::{ExpirePlan, Period, Policy, PolicyError, References},
     spans::{Break, Cause, Lack, Point, Span, Spans, Stretch},
 };

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentSection;
 use crate::bucket::{Bucket, BucketConfig, SecretSource};
 use crate::limits::{SEGMENT_AGE, SEGMENT_LEN};
+use crate::logical::regular::LogicalSection;
 use crate::pin::{PinFile, state_folder};
 use crate::source::SourceConfig;
 
@@ -35,6 +36,9 @@ pub struct Config {
     /// What `expire` keeps.
     #[serde(default)]
     pub retention: Policy,
+    /// Logical backups: taken by the agent, and named by `list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logical: Option<LogicalSection>,
     /// What `eyrie agent` does, and when.
     #[serde(default)]
     pub agent: AgentSection,
@@ -158,6 +162,11 @@ impl Config {
             return Err("`tail.segment-age-ms` must be between 50 and 600000".into());
         }
         self.retention.check().map_err(|error| error.to_string())?;
+        if let Some(logical) = &self.logical {
+            logical.check()?;
+        } else if !self.agent.logical.is_never() {
+            return Err("`agent.logical` is a schedule, and the section `logical` says not what to take".into());
+        }
         self.agent.check()
     }
 
@@ -170,6 +179,7 @@ impl Config {
             recipients: Vec::new(),
             tail: TailSection::default(),
             retention: Policy::default(),
+            logical: None,
             agent: AgentSection::default(),
             state: None,
         }

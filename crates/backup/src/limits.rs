@@ -238,6 +238,10 @@ pub const READ_BACK_LIMIT: Duration = Duration::from_secs(120);
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
 /// Tasks that the REST interface remembers; the oldest that are done are forgotten.
 pub const TASKS_KEPT: usize = 1000;
+/// TLS handshakes that the REST interface makes at once.
+pub const REST_HANDSHAKES_MAX: usize = 64;
+/// Time for one of them.
+pub const REST_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Letters of an archive's address in the name of its pin file: enough to be told apart, and with the hash within the 255
 /// bytes that a file's name may have.
 pub const PIN_WORDS_LEN: usize = 100;

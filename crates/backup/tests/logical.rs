@@ -2,6 +2,7 @@
 //! fails, logs that nobody counts, imports of nothing.
 
 mod aviary;
+mod cases;
 
 use aviary::{Aviary, log_of};
 use eyrie_backup::bucket::faults::Faults;
@@ -34,17 +35,22 @@ async fn world_in(name: &str) -> World {
 }
 
 async fn world_over(bucket: Bucket, url: &str) -> World {
+    world_of((&bucket, url), (&bucket, url)).await
+}
+
+/// Milvus's storage (`files`) in one bucket, and the backups (`files/backup`) in another or the same.
+async fn world_of((bucket, url): (&Bucket, &str), (backups, backups_url): (&Bucket, &str)) -> World {
     let (aviary, port) = Aviary::start(&bucket.below("files").unwrap()).await;
     let given = Given {
         set: vec!["milvus.address=127.0.0.1".into(), format!("milvus.port={port}"), "backup.pauseGC=false".into()],
         ..Given::default()
     };
     let mut settings = read(&given).unwrap().settings;
-    for side in [&mut settings.storage, &mut settings.backup] {
+    for (side, url) in [(&mut settings.storage, url), (&mut settings.backup, backups_url)] {
         side.config = BucketConfig::new(BucketUrl::parse(url).unwrap());
     }
     (settings.storage.root, settings.backup.root) = ("files".into(), "files/backup".into());
-    let (faulty, faults) = Faults::over(&bucket.below("files/backup").unwrap());
+    let (faulty, faults) = Faults::over(&backups.below("files/backup").unwrap());
     let doors = Doors {
         milvus: Milvus::connect(&settings.milvus).await.unwrap(),
         storage: bucket.below("files").unwrap(),
@@ -314,12 +320,20 @@ async fn damage_is_named_before_anything_is_made() {
 
 /// Starts the REST interface over a world; its address.
 async fn served(world: &World, token: Option<&str>) -> String {
+    serving(world, token).await.0
+}
+
+/// The same, and a handle that ends it.
+async fn serving(
+    world: &World,
+    token: Option<&str>,
+) -> (String, tokio::task::JoinHandle<eyrie_backup::logical::Result<()>>) {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = format!("http://{}/api/v1", listener.local_addr().unwrap());
     let (settings, token) = (world.settings.clone(), token.map(eyrie_backup::bucket::Secret::new));
-    tokio::spawn(server::serve(settings, listener, token, std::future::pending()));
+    let serving = tokio::spawn(server::serve(settings, listener, token, None, std::future::pending()));
     let _ = rustls::crypto::ring::default_provider().install_default();
-    address
+    (address, serving)
 }
 
 async fn ask(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
@@ -420,23 +434,41 @@ async fn whoever_lacks_the_token_gets_nothing() {
     }
 }
 
-/// A task that was at work when its server ended is told as failed; a running one can be cancelled.
+/// A task of a server that lives is told as it is, by every server of the place; one that was at work when its server ended
+/// has failed; a running one can be cancelled, by its own server.
 #[tokio::test]
 async fn tasks_are_remembered_and_can_be_cancelled() {
     let world = world_in("tasks").await;
     world.aviary.add("birds", &[(4, 1)]).await;
     world.aviary.never_flushes("birds");
-    let (at, http) = (served(&world, None).await, reqwest::Client::new());
+    let body = r#"{"backup_name":"lost","async":true}"#;
+    let (first, ends) = serving(&world, None).await;
+    let http = reqwest::Client::new();
+    let (_, begun) = ask(http.post(format!("{first}/create")).body(body)).await;
+    let lost = begun["data"]["id"].as_str().unwrap().to_owned();
+    let at = served(&world, None).await;
     let body = r#"{"backup_name":"one","async":true}"#;
     let (_, begun) = ask(http.post(format!("{at}/create")).body(body)).await;
     let id = begun["data"]["id"].as_str().unwrap().to_owned();
     assert_eq!(begun["data"]["state_code"], 1, "{begun}");
     let (status, second) = ask(http.post(format!("{at}/create")).body(r#"{"backup_name":"one"}"#)).await;
     assert_eq!(status, 409, "two wrote one backup: {second}");
-    let other = served(&world, None).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    let (_, seen) = ask(http.get(format!("{other}/get_restore?id={id}"))).await;
+    let get = async |at: &str, id: &str| ask(http.get(format!("{at}/get_restore?id={id}"))).await;
+    for server in [&first, &at] {
+        for id in [&lost, &id] {
+            assert_eq!(get(server, id).await.1["data"]["state_code"], 1, "each knows what the other does");
+        }
+    }
+    let (status, foreign) = ask(http.delete(format!("{at}/cancel?id={lost}"))).await;
+    assert!(status == 404 && foreign["msg"].as_str().unwrap().contains("another server's"), "{foreign}");
+    ends.abort();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let (_, seen) = get(&at, &lost).await;
+    assert_eq!(seen["data"]["state_code"], 3, "{seen}");
     assert!(seen["data"]["errorMessage"].as_str().unwrap().contains("the server ended"), "{seen}");
+    assert_eq!(get(&at, &id).await.1["data"]["state_code"], 1, "its own goes on");
+    let (_, all) = ask(http.get(format!("{at}/tasks"))).await;
+    assert_eq!(all["data"].as_array().map(Vec::len), Some(2), "{all}");
     let (_, cancelled) = ask(http.delete(format!("{at}/cancel?id={id}"))).await;
     assert_eq!(
         (&cancelled["data"]["state_code"], &cancelled["data"]["errorMessage"]),

@@ -7,6 +7,7 @@ mod cases;
 mod h2lite;
 mod histogram;
 mod load;
+mod logical;
 mod mirror;
 mod report;
 mod rpo;
@@ -35,6 +36,7 @@ cargo xtask bench [options]
   --markdown --date YYYY-MM-DD
                   write the results into docs/benchmarks.md
   mirror --help   instead: a folder to an S3 server, beside rclone
+  logical --help  instead: logical backups of a real Milvus, beside a plain parallel copy
   rpo --help      instead: how far a backup's tail is behind, and what it costs
 Upstream's binaries come from <target>/peers/etcd or ETCD_PEERS_DIR. EYRIE_BIN names another binary to stand in
 Eyrie's place; without it, `cargo build --release -p eyrie` makes it.";
@@ -64,6 +66,9 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     }
     if let Some(("rpo", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return rpo::main(rest);
+    }
+    if let Some(("logical", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return logical::main(rest);
     }
     let Some(options) = parse(args)? else {
         println!("{USAGE}");

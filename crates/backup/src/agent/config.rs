@@ -35,6 +35,9 @@ pub struct AgentSection {
     /// and for a sealed archive the private key.
     #[serde(deserialize_with = "drill")]
     pub drill: When,
+    /// A logical backup, and retention of these; the section `logical` says what is taken. Off by default.
+    #[serde(deserialize_with = "logical")]
+    pub logical: When,
     /// The private key for drills: `!file /path` or `!env NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill_identity: Option<SecretSource>,
@@ -79,6 +82,7 @@ impl Default for AgentSection {
             verify_data: when("40 3 * * 0"),
             expire: when("50 * * * *"),
             drill: when("never"),
+            logical: when("never"),
             drill_identity: None,
             drill_command: None,
             drill_scratch: None,
@@ -123,6 +127,7 @@ macro_rules! schedules {
 
 schedules!(
     drill = "drill",
+    logical = "logical",
     full = "full",
     reconcile = "reconcile",
     verify = "verify",

@@ -18,6 +18,8 @@ use crate::drill::{self, DrillReport, DrillRequest};
 use crate::expire::Outcome;
 use crate::history::TimeMs;
 use crate::limits::{JOB_RETRY_FIRST, JOB_RETRY_MAX};
+use crate::logical;
+use crate::logical::regular::{self, Ran};
 use crate::objects;
 use crate::seal::Identities;
 use crate::tail::orders::Desk;
@@ -39,11 +41,14 @@ pub enum Job {
     Expire,
     /// A restore is tried.
     Drill,
+    /// A logical backup is taken, and old ones are deleted.
+    Logical,
 }
 
 impl Job {
     /// All jobs, in the order in which they run when several are due.
-    pub const ALL: [Self; 6] = [Self::Full, Self::Reconcile, Self::Verify, Self::VerifyData, Self::Expire, Self::Drill];
+    pub const ALL: [Self; 7] =
+        [Self::Full, Self::Reconcile, Self::Verify, Self::VerifyData, Self::Expire, Self::Drill, Self::Logical];
 
     /// As configuration, metrics and state call it.
     pub fn word(self) -> &'static str {
@@ -54,6 +59,7 @@ impl Job {
             Self::VerifyData => "verify-data",
             Self::Expire => "expire",
             Self::Drill => "drill",
+            Self::Logical => "logical",
         }
     }
 
@@ -65,6 +71,7 @@ impl Job {
             Self::VerifyData => &section.verify_data,
             Self::Expire => &section.expire,
             Self::Drill => &section.drill,
+            Self::Logical => &section.logical,
         }
     }
 }
@@ -153,6 +160,7 @@ pub(super) enum Told {
     Verified(Box<Report>),
     Expired(Box<Outcome>),
     Drilled(Box<Drilled>),
+    Logical(Box<Ran>),
 }
 
 /// Runs a job beside a running tail.
@@ -169,6 +177,7 @@ pub(super) async fn run(job: Job, backup: &Backup, desk: &Desk, status: &Status)
         Job::VerifyData => verify(backup, desk, Thoroughness::Data).await,
         Job::Expire => expire(backup, desk).await,
         Job::Drill => drill(backup, desk).await,
+        Job::Logical => logical(backup).await,
     }
 }
 
@@ -252,6 +261,30 @@ async fn drill(backup: &Backup, desk: &Desk) -> Result<Told, String> {
     Ok(Told::Drilled(Box::new(drilled)))
 }
 
+/// Takes a logical backup. On a thread of its own, as a drill: what it hashes must not hold up the tail.
+async fn logical(backup: &Backup) -> Result<Told, String> {
+    let section = backup.config.logical.clone().ok_or("there is no section `logical` in eyrie.yaml")?;
+    let (heard, (told, ended)) = (backup.tell.clone(), tokio::sync::oneshot::channel());
+    let tell = logical::Tell::new(move |news| match news {
+        logical::News::Warned(words) => heard.warn(words),
+        logical::News::Said(words) => heard.say(words),
+        _ => {}
+    });
+    std::thread::Builder::new()
+        .name("logical".into())
+        .spawn(move || {
+            let run = || -> Result<Ran, String> {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| error.to_string())?;
+                runtime.block_on(regular::run(&section, &tell)).map_err(|error| error.to_string())
+            };
+            let _ = told.send(run());
+        })
+        .map_err(|error| format!("no thread for the logical backup: {error}"))?;
+    let ran = ended.await.map_err(|_| "the logical backup ended early".to_owned())??;
+    Ok(Told::Logical(Box::new(ran)))
+}
+
 /// The diary's place.
 pub(super) fn diary_path(config: &Config, archive: &Bucket) -> PathBuf {
     let state = crate::pin::state_folder(config.state.as_deref());
@@ -292,6 +325,7 @@ mod tests {
             verify_data: when(),
             expire: when(),
             drill: when(),
+            logical: when(),
             ..AgentSection::default()
         }
     }

@@ -1,7 +1,7 @@
 //! The agent: a tail that is never given up, with jobs beside it by schedule.
 //!
 //! ```text
-//! tail (the archive's one writer) ◀── desk ── jobs: full, reconcile, verify, expire, drill    (one at a time, by cron)
+//! tail (the archive's one writer) ◀── desk ── jobs: full, reconcile, verify, expire, drill, logical  (one at a time)
 //!      └── news ─▶ status ─▶ /metrics, /healthz, /status        └── notices ─▶ webhook, command
 //! ```
 //! A tail that breaks is begun again after a pause, for as long as it takes; only what a person must settle ends the agent:
@@ -238,6 +238,22 @@ impl Agent {
                         format!("a restore of revision {} was tried and failed: {}", drilled.revision, drilled.detail);
                     self.tell.warn(words.clone());
                     self.herald.tell("drill-failed", Severity::Critical, words);
+                }
+            }
+            Told::Logical(ran) => {
+                let deleted: Vec<&str> = ran.deleted.iter().map(|name| name.as_str()).collect();
+                let deleted =
+                    if deleted.is_empty() { String::new() } else { format!("; deleted {}", deleted.join(", ")) };
+                self.tell.say(format!("logical backup {} is taken{deleted}", ran.name));
+                if let Some(why) = &ran.kept_for {
+                    let words = format!("old logical backups could not be deleted: {why}");
+                    self.tell.warn(words.clone());
+                    self.herald.tell("logical-retention-failed", Severity::Warning, words);
+                }
+                if !ran.failed.is_empty() {
+                    let words = format!("logical backup {} lacks {}", ran.name, ran.failed.join("; "));
+                    self.tell.warn(words.clone());
+                    self.herald.tell("logical-incomplete", Severity::Warning, words);
                 }
             }
             Told::Expired(outcome) => {

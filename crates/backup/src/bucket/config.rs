@@ -61,6 +61,9 @@ pub struct BucketConfig {
     /// Most bytes a second, in both directions together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_sec: Option<u64>,
+    /// Most calls a second; parts of large objects and pages of a listing are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_sec: Option<u64>,
 }
 
 fn timeout_secs() -> u64 {
@@ -107,6 +110,7 @@ impl BucketConfig {
             retry: RetryConfig::default(),
             parallel: parallel(),
             bytes_per_sec: None,
+            requests_per_sec: None,
         }
     }
 
@@ -132,6 +136,7 @@ impl BucketConfig {
             ("parallel", self.parallel as u64),
             ("retry.attempts", self.retry.attempts.into()),
             ("bytes-per-sec", self.bytes_per_sec.unwrap_or(1)),
+            ("requests-per-sec", self.requests_per_sec.unwrap_or(1)),
         ];
         if let Some((name, _)) = zero.iter().find(|(_, value)| *value == 0) {
             return Err(format!("`{name}` is 0; it must be at least 1"));

@@ -85,6 +85,8 @@ struct Shared {
     timeout: Duration,
     parallel: usize,
     pace: Option<Pace>,
+    /// Lets calls pass, one by one.
+    requests: Option<Pace>,
     /// Counts the bytes that are read.
     meter: Option<Arc<AtomicU64>>,
     /// Whether the store was seen to refuse a second write under one name.
@@ -128,6 +130,7 @@ impl Bucket {
             timeout,
             parallel,
             pace,
+            requests: config.requests_per_sec.map(Pace::new),
             meter: None,
             conditional: OnceCell::new(),
         };
@@ -155,6 +158,12 @@ impl Bucket {
         self.changed(|shared| shared.pace = pace)
     }
 
+    /// The same bucket with another limit on calls per second, shared by all that are given a clone of it.
+    #[must_use]
+    pub fn with_requests(&self, requests: Option<Pace>) -> Self {
+        self.changed(|shared| shared.requests = requests.or(shared.requests.take()))
+    }
+
     /// The same bucket; what is read through it is counted, in bytes.
     #[must_use]
     pub fn with_meter(&self, meter: Arc<AtomicU64>) -> Self {
@@ -178,6 +187,7 @@ impl Bucket {
             timeout: s.timeout,
             parallel: s.parallel,
             pace: s.pace.clone(),
+            requests: s.requests.clone(),
             meter: s.meter.clone(),
             conditional: s.conditional.clone(),
         };
@@ -320,6 +330,9 @@ impl Bucket {
     ) -> Result<T> {
         let mut budget = Budget::new(self.shared.retry);
         loop {
+            if let Some(requests) = &self.shared.requests {
+                requests.pass(1).await;
+            }
             match within(limit, attempt()).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => budget.again(fault).await.map_err(|fault| self.error(fault, action, key))?,

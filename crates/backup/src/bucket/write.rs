@@ -129,7 +129,7 @@ impl Bucket {
     }
 
     /// Waits until the rate limit lets `bytes` pass.
-    async fn pay(&self, bytes: usize) {
+    pub(super) async fn pay(&self, bytes: usize) {
         if let Some(pace) = &self.shared.pace {
             pace.pass(bytes).await;
         }

@@ -5,6 +5,7 @@ use futures::StreamExt;
 use super::config::Settings;
 use super::failure::{Failure, Kind, Result};
 use super::milvus::Milvus;
+use super::restore::TEMPORARY;
 use crate::bucket::{Bucket, CopyCheck};
 use crate::chance;
 
@@ -24,6 +25,8 @@ pub struct Seen {
     pub backup: String,
     /// Whether copies are made by the store itself.
     pub server_side: bool,
+    /// Folders of copies in Milvus's storage that a restore made, and has not taken away, for it ended or is still at work.
+    pub left: Vec<String>,
 }
 
 /// Looks at everything that a backup needs, and writes, copies and deletes one small object.
@@ -40,6 +43,12 @@ pub async fn check(settings: &Settings) -> Result<Seen> {
         Some(Err(error)) if error.is_not_found() => true,
         Some(Err(error)) => return Err(Failure::from(error).during("Milvus's storage")),
     };
+    let folders = match storage.folders().await {
+        Ok(folders) => folders,
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(Failure::from(error).during("Milvus's storage")),
+    };
+    let left = folders.into_iter().filter(|folder| folder.starts_with(TEMPORARY)).collect();
     let alone = copied(&backup).await.map_err(|failure| failure.during("the place of the backups"))?;
     let server_side = alone && settings.backup.config.endpoint == settings.storage.config.endpoint;
     Ok(Seen {
@@ -48,6 +57,7 @@ pub async fn check(settings: &Settings) -> Result<Seen> {
         storage_is_empty,
         backup: backup.to_string(),
         server_side,
+        left,
     })
 }
 

@@ -203,7 +203,8 @@ pub(super) fn rbac(rbac: pb::RbacMeta) -> meta::RbacMeta {
     }
 }
 
-fn grant(grant: pb::GrantEntity) -> meta::Grant {
+/// A grant for the meta files.
+pub(super) fn grant(grant: pb::GrantEntity) -> meta::Grant {
     let grantor = grant.grantor.map(|grantor| meta::Grantor {
         user: grantor.user.map(|user| meta::Named { name: user.name }),
         privilege: grantor.privilege.map(|privilege| meta::Named { name: privilege.name }),
@@ -243,7 +244,8 @@ pub(super) fn rbac_back(rbac: &meta::RbacMeta) -> pb::RbacMeta {
     }
 }
 
-fn grant_back(grant: &meta::Grant) -> pb::GrantEntity {
+/// A grant for Milvus.
+pub(super) fn grant_back(grant: &meta::Grant) -> pb::GrantEntity {
     let grantor = grant.grantor.as_ref().map(|grantor| pb::GrantorEntity {
         user: grantor.user.as_ref().map(|user| pb::UserEntity { name: user.name.clone() }),
         privilege: grantor.privilege.as_ref().map(|privilege| pb::PrivilegeEntity { name: privilege.name.clone() }),

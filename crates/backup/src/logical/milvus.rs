@@ -252,6 +252,7 @@ answers! {
     DescribeCollectionResponse GetLoadingProgressResponse GetLoadStateResponse GetCollectionStatisticsResponse QueryResults
     ShowPartitionsResponse DescribeIndexResponse ListAliasesResponse FlushResponse GetFlushStateResponse
     GetPersistentSegmentInfoResponse ImportResponse GetImportStateResponse BackupRbacResponse
+    ListCredUsersResponse SelectRoleResponse SelectGrantResponse
 }
 
 calls! {
@@ -287,6 +288,12 @@ calls! {
     Read get_persistent_segment_info(GetPersistentSegmentInfoRequest) -> GetPersistentSegmentInfoResponse;
     Write import(ImportRequest) -> ImportResponse;
     Read get_import_state(GetImportStateRequest) -> GetImportStateResponse;
+    Read list_cred_users(ListCredUsersRequest) -> ListCredUsersResponse;
+    Write create_role(CreateRoleRequest) -> Status;
+    Write operate_user_role(OperateUserRoleRequest) -> Status;
+    Read select_role(SelectRoleRequest) -> SelectRoleResponse;
+    Write operate_privilege(OperatePrivilegeRequest) -> Status;
+    Read select_grant(SelectGrantRequest) -> SelectGrantResponse;
     Read backup_rbac(BackupRbacRequest) -> BackupRbacResponse;
     Write restore_rbac(RestoreRbacRequest) -> Status;
 }

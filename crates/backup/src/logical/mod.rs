@@ -10,6 +10,7 @@
 //! told of a success: Milvus calls an import of nothing completed.
 
 pub mod check;
+mod claims;
 pub mod config;
 mod convert;
 pub mod create;
@@ -18,9 +19,13 @@ mod failure;
 mod gc;
 mod http;
 mod milvus;
+pub mod moving;
 pub mod news;
+mod rbac;
+pub mod regular;
 pub mod restore;
 pub mod salvage;
+mod sealing;
 pub mod server;
 pub mod store;
 pub mod verify;

@@ -1,27 +1,30 @@
 //! The place of all backups: which there are, in what state, and the way in and out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
 
 use eyrie_milvus::logical::levels::{self, BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
-use eyrie_milvus::logical::meta::BackupInfo;
+use eyrie_milvus::logical::manifest::Object;
+use eyrie_milvus::logical::meta::{BackupInfo, FORMAT_SEALED};
 use eyrie_milvus::logical::{BackupName, Manifest, assemble, read_full};
 use futures::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
 
+use super::claims::{Claim, Working};
 use super::config::{Settings, StorageSettings};
 use super::failure::{Failure, Kind, Result};
 use super::news::Tell;
-use crate::bucket::Bucket;
-use crate::chance;
-use crate::history::TimeMs;
-use crate::limits::{META_LEN_MAX, WORKING_EVERY};
+use super::restore::{Unfinished, unfinished};
+use super::sealing;
+use crate::bucket::{Bucket, Pace};
+use crate::limits::META_LEN_MAX;
+use crate::seal::Identities;
 
 /// Where backups lie.
 #[derive(Debug, Clone)]
 pub struct Store {
     bucket: Bucket,
     settings: StorageSettings,
+    /// What opens sealed backups.
+    keys: Identities,
 }
 
 /// A backup of a list.
@@ -33,6 +36,15 @@ pub struct Listed {
     pub state: State,
     /// What its shortest meta file says; none where there is no such file.
     pub brief: Option<BackupInfo>,
+    /// Collections that a restore of it has begun to fill, and not finished.
+    pub restores: Vec<Unfinished>,
+}
+
+impl Listed {
+    /// Whether only a private key opens it.
+    pub fn is_sealed(&self) -> bool {
+        self.brief.as_ref().is_some_and(|brief| brief.format == FORMAT_SEALED)
+    }
 }
 
 /// Whether a backup counts.
@@ -72,26 +84,38 @@ pub struct Backup {
     pub manifest: Option<Manifest>,
 }
 
-/// Who is at work on a backup, and since when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Working {
-    writer: String,
-    began_ms: u64,
-    beat_ms: u64,
-}
-
 impl Store {
     /// Opens the place; nothing is read yet.
     ///
     /// # Errors
-    /// The settings can't be right.
+    /// The settings can't be right, or a private key can't be read.
     pub fn open(settings: &Settings) -> Result<Store> {
-        Ok(Store { bucket: settings.backup.open()?, settings: settings.backup.clone() })
+        let keys = Identities::load(settings.identity.as_ref())?;
+        Ok(Store { bucket: settings.backup.open()?, settings: settings.backup.clone(), keys })
     }
 
     /// The place in any bucket, from the backups' root on.
     pub fn over(bucket: Bucket, settings: StorageSettings) -> Store {
-        Store { bucket, settings }
+        Store { bucket, settings, keys: Identities::default() }
+    }
+
+    /// The same, with keys that open sealed backups.
+    #[must_use]
+    pub fn with_keys(self, keys: Identities) -> Store {
+        Store { keys, ..self }
+    }
+
+    /// The same, at most so many bytes and calls a second.
+    #[must_use]
+    pub(super) fn limited(self, bytes: Option<Pace>, requests: Option<Pace>) -> Store {
+        let bucket = self.bucket.with_requests(requests);
+        let bucket = if bytes.is_some() { bucket.with_pace(bytes) } else { bucket };
+        Store { bucket, ..self }
+    }
+
+    /// What opens sealed backups.
+    pub(super) fn keys(&self) -> &Identities {
+        &self.keys
     }
 
     /// The bucket, from the backups' root on.
@@ -126,6 +150,7 @@ impl Store {
 
     /// One name; nothing if there is nothing of a backup.
     async fn look(&self, name: BackupName) -> Result<Option<Listed>> {
+        let restores = unfinished(&self.folder(&name)?).await?;
         let brief = match self.read_meta(&name, BACKUP).await? {
             Some(bytes) => levels::read_backup(&bytes),
             None => {
@@ -137,7 +162,7 @@ impl Store {
                     Some(working) if working.lives() => State::Running(working.writer),
                     _ => State::Incomplete,
                 };
-                return Ok(Some(Listed { name, state, brief: None }));
+                return Ok(Some(Listed { name, state, brief: None, restores }));
             }
         };
         let (state, brief) = match (brief, self.manifest(&name).await) {
@@ -150,7 +175,7 @@ impl Store {
             }
             (Ok(brief), Ok(_)) => (State::Whole, Some(brief)),
         };
-        Ok(Some(Listed { name, state, brief }))
+        Ok(Some(Listed { name, state, brief, restores }))
     }
 
     /// Whether a finished backup has this name.
@@ -186,6 +211,17 @@ impl Store {
                 ),
             });
         };
+        let manifest = self.manifest(name).await?;
+        if manifest.as_ref().is_some_and(Manifest::is_sealed) {
+            // A wrong key is known here: nothing has been touched.
+            let key = sealing::named(&name.meta(FULL));
+            let full = sealing::read(&self.bucket, &key, META_LEN_MAX, &self.keys).await?;
+            return Ok(Backup { info: read_full(&full)?, manifest });
+        }
+        if levels::read_backup(&backup).is_ok_and(|brief| brief.format == FORMAT_SEALED) {
+            let what = format!("the backup {name} is sealed, and {} is missing", name.manifest());
+            return Err(Failure::new(Kind::Damaged, what, "take the file from another copy of this backup"));
+        }
         let info = match self.read_meta(name, FULL).await? {
             Some(full) => read_full(&full)?,
             // Releases before 0.2 wrote the levels alone.
@@ -201,7 +237,7 @@ impl Store {
                 assemble(&backup, &levels[0], &levels[1], &levels[2])?
             }
         };
-        Ok(Backup { info, manifest: self.manifest(name).await? })
+        Ok(Backup { info, manifest })
     }
 
     /// The newest complete backup; none if there is none.
@@ -214,19 +250,30 @@ impl Store {
         Ok(newest.map(|one| one.name))
     }
 
-    /// The lengths of all logs of a backup by their keys: each where it lies, be that another backup's folder.
+    /// The lengths of all logs of a backup by their keys: each where it lies, be that another backup's folder, and of what
+    /// is sealed the length of the log itself, where the envelope has the length that was written.
     ///
     /// # Errors
     /// The store failed.
     pub(super) async fn logs(&self, name: &BackupName, manifest: Option<&Manifest>) -> Result<BTreeMap<String, u64>> {
         let own: Vec<_> = self.folder(name)?.list("binlogs/").try_collect().await?;
-        let mut logs: BTreeMap<String, u64> = own.into_iter().map(|entry| (entry.key, entry.stat.len)).collect();
-        let Some(manifest) = manifest else { return Ok(logs) };
+        let Some(manifest) = manifest else {
+            return Ok(own.into_iter().map(|entry| (entry.key, entry.stat.len)).collect());
+        };
+        let plain = |key: String, len: u64| match sealing::plain_name(&key) {
+            Some(plain) if manifest.is_sealed() => {
+                let written = manifest.objects.get(plain).filter(|object| object.len == len);
+                (plain.to_owned(), written.map_or(0, Object::content_len))
+            }
+            _ => (key, len),
+        };
+        let mut logs: BTreeMap<String, u64> = own.into_iter().map(|entry| plain(entry.key, entry.stat.len)).collect();
         for holder in manifest.holders() {
             let mut listed = self.bucket.below(holder)?.list("binlogs/");
             while let Some(entry) = listed.try_next().await? {
-                if manifest.holder(&entry.key) == Some(holder) {
-                    logs.insert(entry.key, entry.stat.len);
+                let (key, len) = plain(entry.key, entry.stat.len);
+                if manifest.holder(&key) == Some(holder) {
+                    logs.insert(key, len);
                 }
             }
         }
@@ -271,6 +318,11 @@ impl Store {
             }
             Some(_) => self.needed(name).await?,
         }
+        let restores = unfinished(&self.folder(name)?).await?;
+        if let Some(one) = restores.iter().find(|one| one.worker.is_some()) {
+            let what = format!("the backup {name} is being restored to {} in {}", one.target, one.milvus);
+            return Err(Failure::new(Kind::Exists, what, "wait until that is finished"));
+        }
         let entries: Vec<_> = self.bucket.list(&name.folder()).try_collect().await?;
         let mut keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
         let (marker, meta) = (name.meta(BACKUP), name.meta(""));
@@ -310,7 +362,7 @@ impl Store {
         self.read_some(&name.meta(file)).await
     }
 
-    async fn manifest(&self, name: &BackupName) -> Result<Option<Manifest>> {
+    pub(super) async fn manifest(&self, name: &BackupName) -> Result<Option<Manifest>> {
         let Some(bytes) = self.read_some(&name.manifest()).await? else { return Ok(None) };
         let wrong = |why: String| {
             let what = format!("{} can't be read: {why}", name.manifest());
@@ -328,8 +380,7 @@ impl Store {
     }
 
     async fn worker(&self, name: &BackupName) -> Result<Option<Working>> {
-        let bytes = self.read_some(&name.working()).await?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        Ok(Working::at(&self.bucket, &name.working()).await?)
     }
 
     /// Claims a name for this run, unless another run is at work on it.
@@ -342,72 +393,7 @@ impl Store {
         if self.exists(name).await? {
             return Err(taken(format!("there is a backup {name} in {} already", self.bucket)));
         }
-        if let Some(working) = self.worker(name).await?.filter(Working::lives) {
-            return Err(taken(format!("the backup {name} is being written by {}", working.writer)));
-        }
-        let now = TimeMs::now().0;
-        let working = Working { writer: chance::writer_id().as_str().to_owned(), began_ms: now, beat_ms: now };
-        self.bucket.put(&name.working(), working.bytes()).await?;
-        // Two that began at once both wrote; the one whose word stands goes on.
-        if self.worker(name).await?.map(|found| found.writer) != Some(working.writer.clone()) {
-            return Err(taken(format!("another run began to write the backup {name} at the same moment")));
-        }
-        let writer = working.writer.clone();
-        at_work().insert(writer.clone());
-        let (bucket, key, mut beat) = (self.bucket.clone(), name.working(), working);
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(WORKING_EVERY).await;
-                beat.beat_ms = TimeMs::now().0;
-                // A beat that is lost is followed by the next; three of them must be lost before anybody takes over.
-                let _ = bucket.put(&key, beat.bytes()).await;
-            }
-        });
-        Ok(Claim { task, writer })
+        let busy = |writer: &str| taken(format!("the backup {name} is being written by {writer}"));
+        Ok(Claim::take(&self.bucket, &name.working(), busy).await?)
     }
-}
-
-/// The right to write a backup; it is renewed until dropped.
-pub(super) struct Claim {
-    task: tokio::task::JoinHandle<()>,
-    writer: String,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.task.abort();
-        at_work().remove(&self.writer);
-    }
-}
-
-/// The runs of this very process.
-fn at_work() -> MutexGuard<'static, BTreeSet<String>> {
-    static AT_WORK: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    AT_WORK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Working {
-    /// Whether that run may still be at work.
-    fn lives(&self) -> bool {
-        if let Some((host, pid)) = host_and_pid(&self.writer)
-            && host == chance::host()
-        {
-            return match pid == std::process::id() {
-                true => at_work().contains(&self.writer),
-                false => std::path::Path::new(&format!("/proc/{pid}")).exists(),
-            };
-        }
-        let silent = TimeMs::now().0.saturating_sub(self.beat_ms);
-        u128::from(silent) < (WORKING_EVERY * 3).as_millis()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-}
-
-fn host_and_pid(writer: &str) -> Option<(&str, u32)> {
-    let mut parts = writer.split(':');
-    let (host, pid, _) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((host, pid.parse().ok()?))
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use eyrie_milvus::logical::manifest::Object;
-use eyrie_milvus::logical::{BackupName, Grouping, layout};
+use eyrie_milvus::logical::{BackupName, Grouping, Manifest, layout};
 use futures::{StreamExt, TryStreamExt};
 use sha2::Digest;
 
 use super::create::hex;
 use super::failure::{Failure, Kind, Result};
 use super::news::Tell;
+use super::sealing;
 use super::store::Store;
 use crate::bucket::Bucket;
 use crate::limits::META_LEN_MAX;
@@ -27,6 +28,8 @@ pub struct Verified {
     pub faults: Vec<String>,
     /// Whether there are no checksums at all, since another program wrote the backup.
     pub lengths_only: bool,
+    /// Whether it is sealed and no private key was given: only what is stored was compared, not what is in it.
+    pub unopened: bool,
 }
 
 /// Compares every object with what the backup says about it: length and, where it was recorded and `read` is wanted, hash.
@@ -34,31 +37,43 @@ pub struct Verified {
 /// # Errors
 /// There is no such backup, or the store fails. What is wrong with the backup is no error but in the answer.
 pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -> Result<Verified> {
-    let backup = match store.read(name).await {
+    let (info, manifest) = match store.read(name).await {
+        Ok(backup) => (Some(backup.info), backup.manifest),
         Err(failure) if failure.kind == Kind::Damaged => {
             return Ok(Verified { faults: vec![failure.line()], ..Verified::default() });
         }
-        other => other?,
+        Err(failure) if failure.kind == Kind::Denied && store.keys().is_empty() => (None, store.manifest(name).await?),
+        Err(failure) => return Err(failure),
     };
     let folder = store.folder(name)?;
-    let there = store.logs(name, backup.manifest.as_ref()).await?;
-    let mut found = Verified { lengths_only: backup.manifest.is_none(), ..Verified::default() };
+    let there = store.logs(name, manifest.as_ref()).await?;
+    let mut found = Verified { lengths_only: manifest.is_none(), unopened: info.is_none(), ..Verified::default() };
 
     // Every log that the meta names, by the meta's own lengths; whoever wrote it.
     let mut named = BTreeMap::new();
-    for collection in &backup.info.collection_backups {
-        let grouping = Grouping::of(collection);
-        named.extend(collection.segments().flat_map(|segment| layout::logs(segment, grouping)));
+    match (&info, &manifest) {
+        (Some(info), _) => {
+            for collection in &info.collection_backups {
+                let grouping = Grouping::of(collection);
+                named.extend(collection.segments().flat_map(|segment| layout::logs(segment, grouping)));
+            }
+        }
+        (None, Some(manifest)) => {
+            named.extend(manifest.objects.iter().map(|(key, object)| (key.clone(), object.content_len())));
+        }
+        (None, None) => {}
     }
+    let sealed = manifest.as_ref().is_some_and(Manifest::is_sealed);
     for (key, len) in &named {
         found.objects += 1;
         match there.get(key) {
             None => found.faults.push(format!("{key} is missing")),
+            Some(0) if *len != 0 && sealed => found.faults.push(format!("{key} has another length than was written")),
             Some(is) if *len != 0 && is != len => found.faults.push(format!("{key} has {is} bytes instead of {len}")),
             Some(is) => found.bytes += is,
         }
     }
-    let Some(manifest) = &backup.manifest else { return Ok(found) };
+    let Some(manifest) = &manifest else { return Ok(found) };
     for failed in &manifest.failed {
         found.faults.push(format!("{}.{} is not in the backup: {}", failed.database, failed.name, failed.why));
     }
@@ -94,12 +109,17 @@ pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -
     if read {
         tell.more(manifest.objects.len() as u64, manifest.objects.values().map(|object| object.len).sum());
         let hashes = futures::stream::iter(&manifest.objects).map(|(key, object)| {
-            let folder = &folder;
+            let (folder, sealed) = (&folder, manifest.is_sealed());
             async move {
-                let fault = match &object.held_by {
-                    Some(holder) => content(&store.bucket().below(holder)?, key, object).await?,
-                    None => content(folder, key, object).await?,
+                let at = match &object.held_by {
+                    Some(holder) => store.bucket().below(holder)?,
+                    None => folder.clone(),
                 };
+                let stored = if sealed { sealing::named(key) } else { key.clone() };
+                let mut fault = content(&at, &stored, object).await?;
+                if sealed && fault.is_none() && !store.keys().is_empty() {
+                    fault = opened(&at, &stored, object, store).await?;
+                }
                 tell.done(1, object.len);
                 Ok::<_, Failure>((object.sha256.is_some(), fault))
             }
@@ -122,4 +142,16 @@ async fn content(folder: &Bucket, key: &str, object: &Object) -> Result<Option<S
     }
     let same = object.etag.is_none() || stat.etag.is_none() || object.etag == stat.etag;
     Ok((!same).then(|| format!("{key} was written anew since (another ETag)")))
+}
+
+/// Opens an envelope to its end, which is what says that it is whole and what was sealed.
+async fn opened(folder: &Bucket, key: &str, object: &Object, store: &Store) -> Result<Option<String>> {
+    match sealing::len(folder, key, object.content_len(), store.keys()).await {
+        Ok(len) if len == object.content_len() => Ok(None),
+        Ok(len) => Ok(Some(format!("{key} holds {len} bytes instead of {}", object.content_len()))),
+        Err(failure) if matches!(failure.kind, Kind::Damaged | Kind::Denied) => Ok(Some(failure.line())),
+        // It was named as missing before.
+        Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }

@@ -11,6 +11,7 @@ use eyrie_api::milvus::milvus_service_server::{MilvusService, MilvusServiceServe
 use eyrie_backup::bucket::Bucket;
 use eyrie_milvus::binlog;
 use futures::TryStreamExt;
+use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -21,6 +22,19 @@ type Answer<T> = Result<Response<T>, Status>;
 pub(crate) struct Aviary {
     bucket: Bucket,
     state: Arc<Mutex<State>>,
+    /// Told when a call is held.
+    silent: Arc<Notify>,
+    /// What callers must send.
+    login: Arc<Mutex<Option<String>>>,
+}
+
+/// Where a call is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Nothing is done.
+    Before,
+    /// It is done, and nobody hears of it; for the calls that change something.
+    After,
 }
 
 #[derive(Default)]
@@ -39,6 +53,9 @@ struct State {
     stuck: Vec<String>,
     /// Collections whose flush never ends.
     slow: Vec<String>,
+    /// The call that never gets an answer.
+    held: Option<(usize, Held)>,
+    version: String,
 }
 
 #[derive(Clone, Default)]
@@ -53,11 +70,20 @@ struct Collection {
 impl Aviary {
     /// Starts it on a free port; its logs lie in `bucket`.
     pub(crate) async fn start(bucket: &Bucket) -> (Aviary, u16) {
-        let aviary = Aviary { bucket: bucket.clone(), state: Arc::default() };
+        let (silent, login) = (Arc::default(), Arc::<Mutex<Option<String>>>::default());
+        let aviary = Aviary { bucket: bucket.clone(), state: Arc::default(), silent, login: login.clone() };
         aviary.state.lock().unwrap().next = 1000;
+        aviary.has_version("v2.3.5");
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let service = MilvusServiceServer::new(aviary.clone());
+        let service = MilvusServiceServer::with_interceptor(aviary.clone(), move |request: Request<()>| {
+            let wanted = login.lock().unwrap().clone();
+            let given = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+            match wanted {
+                Some(wanted) if given != Some(&wanted) => Err(Status::unauthenticated("auth check failure")),
+                _ => Ok(request),
+            }
+        });
         tokio::spawn(
             tonic::transport::Server::builder()
                 .add_service(service)
@@ -169,18 +195,82 @@ impl Aviary {
         state.next
     }
 
-    /// Counts a call; an error once Milvus is gone.
-    fn meet(&self) -> Result<(), Status> {
+    /// Counts a call; an error once Milvus is gone, and silence for one that is held.
+    async fn meet(&self) -> Result<(), Status> {
+        if self.count()? {
+            self.silence().await;
+        }
+        Ok(())
+    }
+
+    /// Whether this call is held before it does anything.
+    fn count(&self) -> Result<bool, Status> {
         let mut state = self.state.lock().unwrap();
         state.calls += 1;
+        if state.held == Some((state.calls, Held::Before)) {
+            return Ok(true);
+        }
         match &mut state.calls_left {
             Some(0) => Err(Status::internal("the process is gone")),
             Some(left) => {
                 *left -= 1;
-                Ok(())
+                Ok(false)
             }
-            None => Ok(()),
+            None => Ok(false),
         }
+    }
+
+    /// Keeps the answer of a call that did something, if that is the one that is held.
+    async fn meet_again(&self) {
+        let held = {
+            let state = self.state.lock().unwrap();
+            state.held == Some((state.calls, Held::After))
+        };
+        if held {
+            self.silence().await;
+        }
+    }
+
+    /// Says that a call is held, and never answers it.
+    async fn silence(&self) {
+        self.silent.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    /// The call with this number from now on is held; returns once it is.
+    pub(crate) async fn hold(&self, number: usize, held: Held) {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.held = Some((state.calls + number, held));
+        }
+        self.silent.notified().await;
+    }
+
+    /// Nothing is held any more.
+    pub(crate) fn let_go(&self) {
+        self.state.lock().unwrap().held = None;
+    }
+
+    /// What it calls itself.
+    pub(crate) fn has_version(&self, version: &str) {
+        self.state.lock().unwrap().version = version.into();
+    }
+
+    /// From now on it knows one user only, by this login.
+    pub(crate) fn asks_for(&self, login: Option<&str>) {
+        *self.login.lock().unwrap() = login.map(str::to_owned);
+    }
+
+    /// A collection that is there gets another size of vectors.
+    pub(crate) fn gets_other_vectors(&self, name: &str) {
+        let mut state = self.state.lock().unwrap();
+        let schema = &mut state.collections.get_mut(name).unwrap().schema;
+        schema.fields[1].type_params[0].value = "8".into();
+    }
+
+    /// The bucket that its logs lie in.
+    pub(crate) fn bucket(&self) -> &Bucket {
+        &self.bucket
     }
 
     fn find(&self, name: &str) -> Result<Collection, pb::Status> {
@@ -281,17 +371,20 @@ macro_rules! found {
 #[tonic::async_trait]
 impl MilvusService for Aviary {
     async fn get_version(&self, _: Request<pb::GetVersionRequest>) -> Answer<pb::GetVersionResponse> {
-        self.meet()?;
-        Ok(Response::new(pb::GetVersionResponse { status: Some(ok()), version: "v2.3.5".into() }))
+        self.meet().await?;
+        Ok(Response::new(pb::GetVersionResponse {
+            status: Some(ok()),
+            version: self.state.lock().unwrap().version.clone(),
+        }))
     }
 
     async fn list_databases(&self, _: Request<pb::ListDatabasesRequest>) -> Answer<pb::ListDatabasesResponse> {
-        self.meet()?;
+        self.meet().await?;
         Ok(Response::new(pb::ListDatabasesResponse { status: Some(ok()), db_names: vec!["default".into()] }))
     }
 
     async fn show_collections(&self, _: Request<pb::ShowCollectionsRequest>) -> Answer<pb::ShowCollectionsResponse> {
-        self.meet()?;
+        self.meet().await?;
         let collection_names = self.state.lock().unwrap().collections.keys().cloned().collect();
         Ok(Response::new(pb::ShowCollectionsResponse { collection_names, ..Default::default() }))
     }
@@ -300,39 +393,39 @@ impl MilvusService for Aviary {
         &self,
         request: Request<pb::DescribeCollectionRequest>,
     ) -> Answer<pb::DescribeCollectionResponse> {
-        self.meet()?;
+        self.meet().await?;
         let collection = found!(self, &request.get_ref().collection_name, DescribeCollectionResponse);
         let (collection_id, schema) = (collection.id, Some(collection.schema));
         Ok(Response::new(pb::DescribeCollectionResponse { collection_id, schema, shards_num: 1, ..Default::default() }))
     }
 
     async fn describe_index(&self, _: Request<pb::DescribeIndexRequest>) -> Answer<pb::DescribeIndexResponse> {
-        self.meet()?;
+        self.meet().await?;
         let status = pb::Status { error_code: 25, code: 700, reason: "index not found".into(), ..ok() };
         Ok(Response::new(pb::DescribeIndexResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn get_load_state(&self, _: Request<pb::GetLoadStateRequest>) -> Answer<pb::GetLoadStateResponse> {
-        self.meet()?;
+        self.meet().await?;
         Ok(Response::new(pb::GetLoadStateResponse { status: Some(ok()), state: 1 }))
     }
 
     async fn show_partitions(&self, request: Request<pb::ShowPartitionsRequest>) -> Answer<pb::ShowPartitionsResponse> {
-        self.meet()?;
+        self.meet().await?;
         let collection = found!(self, &request.get_ref().collection_name, ShowPartitionsResponse);
         let (partition_names, partition_ids) = collection.partitions.into_iter().unzip();
         Ok(Response::new(pb::ShowPartitionsResponse { status: Some(ok()), partition_names, partition_ids }))
     }
 
     async fn flush(&self, request: Request<pb::FlushRequest>) -> Answer<pb::FlushResponse> {
-        self.meet()?;
+        self.meet().await?;
         let stuck = request.get_ref().collection_names.iter().any(|n| self.state.lock().unwrap().stuck.contains(n));
         let status = if stuck { pb::Status { error_code: 1, code: 5, reason: "stuck".into(), ..ok() } } else { ok() };
         Ok(Response::new(pb::FlushResponse { status: Some(status), ..Default::default() }))
     }
 
     async fn get_flush_state(&self, request: Request<pb::GetFlushStateRequest>) -> Answer<pb::GetFlushStateResponse> {
-        self.meet()?;
+        self.meet().await?;
         let flushed = !self.state.lock().unwrap().slow.contains(&request.get_ref().collection_name);
         Ok(Response::new(pb::GetFlushStateResponse { status: Some(ok()), flushed }))
     }
@@ -341,19 +434,20 @@ impl MilvusService for Aviary {
         &self,
         request: Request<pb::GetPersistentSegmentInfoRequest>,
     ) -> Answer<pb::GetPersistentSegmentInfoResponse> {
-        self.meet()?;
+        self.meet().await?;
         let collection = found!(self, &request.get_ref().collection_name, GetPersistentSegmentInfoResponse);
         let infos = collection.segments;
         Ok(Response::new(pb::GetPersistentSegmentInfoResponse { status: Some(ok()), infos }))
     }
 
     async fn create_collection(&self, request: Request<pb::CreateCollectionRequest>) -> Answer<pb::Status> {
-        self.meet()?;
+        self.meet().await?;
         let request = request.into_inner();
         let schema = <pb::CollectionSchema as prost::Message>::decode(&*request.schema).unwrap();
         let partitions = vec![("_default".to_owned(), self.id())];
         let collection = Collection { id: self.id(), schema, partitions, ..Collection::default() };
         self.state.lock().unwrap().collections.insert(request.collection_name, collection);
+        self.meet_again().await;
         Ok(Response::new(ok()))
     }
 
@@ -367,8 +461,9 @@ impl MilvusService for Aviary {
     }
 
     async fn drop_collection(&self, request: Request<pb::DropCollectionRequest>) -> Answer<pb::Status> {
-        self.meet()?;
+        self.meet().await?;
         self.drop_collection_now(&request.get_ref().collection_name);
+        self.meet_again().await;
         Ok(Response::new(ok()))
     }
 
@@ -376,25 +471,28 @@ impl MilvusService for Aviary {
         &self,
         request: Request<pb::GetCollectionStatisticsRequest>,
     ) -> Answer<pb::GetCollectionStatisticsResponse> {
-        self.meet()?;
+        self.meet().await?;
         let collection = found!(self, &request.get_ref().collection_name, GetCollectionStatisticsResponse);
         let stats = vec![pb::KeyValuePair { key: "row_count".into(), value: collection.rows.to_string() }];
         Ok(Response::new(pb::GetCollectionStatisticsResponse { status: Some(ok()), stats }))
     }
 
     async fn import(&self, request: Request<pb::ImportRequest>) -> Answer<pb::ImportResponse> {
-        self.meet()?;
+        self.meet().await?;
         let request = request.into_inner();
         let imported = self.import_now(&request.files).await;
         if let Ok(rows) = &imported {
             self.store(&request.collection_name, &request.partition_name, &request.files[0], *rows).await;
         }
         let task = self.id();
-        let mut state = self.state.lock().unwrap();
-        if let (Ok(rows), Some(collection)) = (&imported, state.collections.get_mut(&request.collection_name)) {
-            collection.rows += rows;
+        {
+            let mut state = self.state.lock().unwrap();
+            if let (Ok(rows), Some(collection)) = (&imported, state.collections.get_mut(&request.collection_name)) {
+                collection.rows += rows;
+            }
+            state.imports.insert(task, imported);
         }
-        state.imports.insert(task, imported);
+        self.meet_again().await;
         Ok(Response::new(pb::ImportResponse { status: Some(ok()), tasks: vec![task] }))
     }
 
@@ -402,7 +500,7 @@ impl MilvusService for Aviary {
         &self,
         request: Request<pb::GetImportStateRequest>,
     ) -> Answer<pb::GetImportStateResponse> {
-        self.meet()?;
+        self.meet().await?;
         let state = self.state.lock().unwrap();
         Ok(Response::new(match &state.imports[&request.get_ref().task] {
             Ok(rows) => pb::GetImportStateResponse { state: 6, row_count: *rows, ..Default::default() },

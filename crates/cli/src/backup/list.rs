@@ -3,11 +3,15 @@
 use eyrie_archive::{Catalog, Lack, Point, Reading, Stretch};
 use eyrie_backup::bucket::Bucket;
 use eyrie_backup::catalog;
+use eyrie_backup::logical::Failure;
+use eyrie_backup::logical::regular::LogicalSection;
+use eyrie_backup::logical::store::{Listed, Store};
 use serde_json::json;
 
 use super::settings::Settings;
 use super::watch::{clock_text, size_text};
 use super::{DONE, FAILED, Output, failed, refused};
+use crate::milvus_backup::list;
 use crate::screen::out;
 
 #[derive(clap::Args)]
@@ -21,7 +25,7 @@ pub(super) struct List {
 
 impl List {
     pub(super) async fn run(self) -> i32 {
-        let (_, bucket) = match self.settings.archive() {
+        let (config, bucket) = match self.settings.archive() {
             Ok(opened) => opened,
             Err(why) => return refused(&why),
         };
@@ -29,12 +33,46 @@ impl List {
             Ok(reading) => reading,
             Err(error) => return failed(&error),
         };
+        // The other engine's: they lie in a place of their own, and are named here so that one command shows all there is.
+        let logical = match &config.logical {
+            None => None,
+            Some(section) => Some(logical(section).await.map_err(|failure| failure.to_string())),
+        };
         match self.output {
-            Output::Json => out(&format!("{}\n", machine(&reading))),
-            Output::Text => out(&text(&bucket, &reading)),
+            Output::Json => {
+                let mut all = machine(&reading);
+                match &logical {
+                    None => {}
+                    Some(Ok((place, listed))) => {
+                        let listed: Vec<_> = listed.iter().map(list::machine).collect();
+                        all["logical"] = json!({ "place": place, "backups": listed });
+                    }
+                    Some(Err(why)) => all["logical"] = json!({ "error": why }),
+                }
+                out(&format!("{all}\n"));
+            }
+            Output::Text => {
+                let mut page = text(&bucket, &reading);
+                match &logical {
+                    None => {}
+                    Some(Ok((place, listed))) if listed.is_empty() => {
+                        page += &format!("\nLogical backups in {place}: none yet\n");
+                    }
+                    Some(Ok((place, listed))) => {
+                        page += &format!("\nLogical backups in {place}\n{}", list::page(listed))
+                    }
+                    Some(Err(why)) => page += &format!("\nLogical backups: {why}\n"),
+                }
+                out(&page);
+            }
         }
-        if reading.damage.is_empty() { DONE } else { FAILED }
+        if reading.damage.is_empty() && !matches!(logical, Some(Err(_))) { DONE } else { FAILED }
     }
+}
+
+async fn logical(section: &LogicalSection) -> Result<(String, Vec<Listed>), Failure> {
+    let store = Store::open(&section.settings()?.0)?;
+    Ok((store.bucket().to_string(), store.list().await?))
 }
 
 fn machine(reading: &Reading) -> serde_json::Value {

@@ -2,6 +2,7 @@
 
 use eyrie_backup::logical::create::{self, Created, Options, Strategy};
 use eyrie_backup::logical::{Doors, Failure, Kind, Milvus};
+use eyrie_backup::seal::Recipients;
 use eyrie_milvus::logical::{CollectionName, Filter};
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -77,6 +78,10 @@ pub(super) struct Create {
     /// restores it, and the other backup can't be deleted before it
     #[arg(long)]
     incremental: bool,
+    /// Seal the backup with age to this public key (age1..., or file:PATH); may be repeated. Only this program and the private
+    /// key restore it
+    #[arg(long, value_name = "KEY")]
+    recipient: Vec<String>,
     /// Say what would be in the backup, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -101,6 +106,10 @@ impl Create {
             rbac: self.rbac,
             index_extra: self.backup_index_extra,
             incremental: self.incremental,
+            recipients: match self.recipient.is_empty() {
+                true => context.settings.recipients()?,
+                false => Recipients::parse(self.recipient.iter().map(String::as_str))?,
+            },
         };
         if self.dry_run {
             return planned(context, &options).await;

@@ -33,7 +33,8 @@ pub(super) async fn list(context: &Context) -> Result<i32, Failure> {
     Ok(DONE)
 }
 
-fn machine(one: &Listed) -> serde_json::Value {
+/// One backup for machines.
+pub(crate) fn machine(one: &Listed) -> serde_json::Value {
     let brief = one.brief.clone().unwrap_or_default();
     let missing = match &one.state {
         State::Partial(missing) => missing.clone(),
@@ -42,10 +43,12 @@ fn machine(one: &Listed) -> serde_json::Value {
     json!({
         "id": brief.id, "name": one.name.as_str(), "state": one.state.word(), "size": brief.size,
         "milvus_version": brief.milvus_version, "backup_timestamp": brief.backup_timestamp, "missing": missing,
+        "sealed": one.is_sealed(), "unfinished_restores": one.restores.iter().map(|restore| &restore.target).collect::<Vec<_>>(),
     })
 }
 
-fn page(listed: &[Listed]) -> String {
+/// All backups for people.
+pub(crate) fn page(listed: &[Listed]) -> String {
     let width = listed.iter().map(|one| one.name.as_str().len()).max().unwrap_or_default();
     let mut page = String::new();
     for one in listed {
@@ -61,7 +64,21 @@ fn page(listed: &[Listed]) -> String {
             State::Incomplete => format!("  was not finished: create -n {} goes on, delete takes it away", one.name),
             State::Damaged(why) => format!("  {why}"),
         };
-        page += &format!("{:width$}  {:10}  {size:>12}  {version}{more}\n", one.name.as_str(), one.state.word());
+        let sealed = if one.is_sealed() { "  sealed" } else { "" };
+        page +=
+            &format!("{:width$}  {:10}  {size:>12}  {version}{sealed}{more}\n", one.name.as_str(), one.state.word());
+        for restore in &one.restores {
+            page += &match (&restore.worker, restore.rows.is_some()) {
+                (Some(writer), _) => format!("  is being restored to {} by {writer}\n", restore.target),
+                (None, true) => {
+                    format!("  restored to {} in {}, others of that run were not\n", restore.target, restore.milvus)
+                }
+                (None, false) => format!(
+                    "  a restore to {} in {} was not finished: the same restore goes on\n",
+                    restore.target, restore.milvus
+                ),
+            };
+        }
     }
     page
 }

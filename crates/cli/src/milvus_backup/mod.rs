@@ -2,7 +2,8 @@
 
 mod config;
 mod create;
-mod list;
+pub(crate) mod list;
+mod moving;
 mod restore;
 mod salvage;
 mod server;
@@ -39,6 +40,7 @@ At three in the morning:
   Is a backup sound?             milvus-backup verify -n NAME
   Bring it back beside the old:  milvus-backup restore -n NAME -s _restored --rebuild_index
   What would that do?            the same with --dry-run
+  It was killed:                 type the same again; it goes on
 
 The configuration is backup.yaml of milvus-backup, of either generation (docs/milvus-backup.md).
 Exit code: 0 all is done, 1 it failed or something was left out (named on the screen), 2 the command line was wrong."
@@ -50,6 +52,15 @@ struct Arguments {
     /// Another value for one key of the configuration; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// The private key of sealed backups
+    #[arg(long, global = true, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// Most MiB a second into and out of the backups' place
+    #[arg(long, global = true, value_name = "MIB")]
+    rate_limit: Option<u64>,
+    /// Most calls a second to the object stores
+    #[arg(long, global = true, value_name = "N")]
+    requests_per_second: Option<u64>,
     /// How to answer
     #[arg(short = 'w', long = "write-out", global = true, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -73,6 +84,8 @@ enum Command {
     Verify(Verify),
     /// Delete one backup
     Delete(Delete),
+    /// Move collections to another Milvus: backed up here, restored there, counted on both sides; the source stays as it is
+    Move(moving::Move),
     /// Restore a backup
     Restore(restore::Restore),
     /// Get rows out of Milvus's bucket when its metadata is gone
@@ -154,6 +167,7 @@ pub(crate) fn run(program: &str, args: Vec<OsString>) -> i32 {
             Command::Delete(delete) => list::delete(&context, &delete).await,
             Command::Restore(restore) => restore.run(&context).await,
             Command::Salvage(salvage) => salvage.run(&context).await,
+            Command::Move(moving) => moving.run(&context).await,
             Command::Server(server) => server.run(&context).await,
             Command::Config(_) => Ok(DONE),
         }
@@ -184,7 +198,16 @@ fn configuration(arguments: &Arguments) -> Result<Read, ConfigError> {
     };
     let env: BTreeMap<String, String> =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
-    read(&Given { file, env, set: arguments.set.clone() })
+    let mut set = arguments.set.clone();
+    let identity = arguments.identity.as_ref().map(|path| path.display().to_string());
+    let limit = |limit: Option<u64>| limit.map(|limit| limit.to_string());
+    let own = [
+        ("eyrie.identity", identity),
+        ("eyrie.rateLimitMiB", limit(arguments.rate_limit)),
+        ("eyrie.requestsPerSecond", limit(arguments.requests_per_second)),
+    ];
+    set.extend(own.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?))));
+    read(&Given { file, env, set })
 }
 
 impl Context {
@@ -196,7 +219,7 @@ impl Context {
         match self.output {
             Output::Json => crate::progress::json(&json!({
                 "event": "checked", "milvus": seen.milvus, "storage": seen.storage,
-                "storage_is_empty": seen.storage_is_empty, "backup": seen.backup, "server_side_copy": seen.server_side,
+                "storage_is_empty": seen.storage_is_empty, "backup": seen.backup, "server_side_copy": seen.server_side, "left_by_restores": seen.left,
             })),
             Output::Text => {
                 let empty = match seen.storage_is_empty {
@@ -208,6 +231,12 @@ impl Context {
                     "Milvus    {}\nStorage   {}{empty}\nBackups   {}  (written, copied, read and deleted)\nCopies    {copies}\n",
                     seen.milvus, seen.storage, seen.backup
                 ));
+                for folder in &seen.left {
+                    out(&format!(
+                        "Left      {folder} in Milvus's storage: copies of a restore that is at work or was ended; the same restore \
+                         takes them away, and once none is at work anybody may\n"
+                    ));
+                }
             }
         }
         Ok(DONE)
@@ -224,6 +253,7 @@ impl Context {
             Output::Json => crate::progress::json(&json!({
                 "event": "verified", "name": name.as_str(), "objects": found.objects, "bytes": found.bytes,
                 "hashed": found.hashed, "faults": found.faults, "lengths_only": found.lengths_only,
+                "unopened": found.unopened,
             })),
             Output::Text => {
                 let mut page = String::new();
@@ -235,6 +265,10 @@ impl Context {
                     (false, hashed) => format!("{hashed} of them by their content"),
                 };
                 let verdict = if found.faults.is_empty() { "sound" } else { "NOT sound" };
+                let how = match found.unopened {
+                    true => format!("{how}; it is sealed, and without --identity nothing was opened"),
+                    false => how,
+                };
                 page += &format!("{name} is {verdict}: {} objects were compared, {how}.\n", found.objects);
                 out(&page);
             }

@@ -89,6 +89,7 @@ impl Restore {
             skip_create_collection: self.skip_create_collection,
             rbac: self.rbac,
             no_load: self.no_load,
+            keep_journal: false,
         };
         let doors = Doors::open(&context.settings).await?;
         if self.dry_run {
@@ -128,6 +129,8 @@ fn planned(output: Output, items: &[Item]) {
                     Action::Create => "create",
                     Action::DropAndCreate => "DROP what is there and create",
                     Action::Fill => "add rows to",
+                    Action::GoOn => "go on with",
+                    Action::Keep => "leave as it is (done by an earlier run)",
                 };
                 page += &format!(
                     "would {action} {} from {}: {} rows in logs, {} segments, {}\n",

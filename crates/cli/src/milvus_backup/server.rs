@@ -19,6 +19,12 @@ pub(super) struct Server {
     /// A file with a token; who calls sends `Authorization: Bearer TOKEN`
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The server's certificate with its chain (PEM): callers then use https
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Let everybody in who reaches the address, as milvus-backup does
     #[arg(long)]
     insecure_no_token: bool,
@@ -34,16 +40,24 @@ impl Server {
             let next = "give --token-file FILE, or --insecure-no-token if nobody else can reach it";
             return Err(Failure::new(Kind::Request, what, next));
         }
+        let certificate = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Some(server::Certificate::read(cert, key)?),
+            _ => None,
+        };
+        if token.is_some() && certificate.is_none() && !self.address.is_loopback() {
+            eprintln!("Warning: without --tls-cert the token travels in the clear; put a proxy with TLS before it.");
+        }
         let address = SocketAddr::new(self.address, self.port);
         let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
             Failure::new(Kind::Request, format!("can't listen on {address}: {error}"), "give another port with -p")
         })?;
         let at = listener.local_addr().unwrap_or(address);
-        eprintln!("Serving on http://{at}/api/v1; Ctrl-C ends it. Tasks that are at work then can be begun again.");
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        eprintln!("Serving on {scheme}://{at}/api/v1; Ctrl-C ends it. Tasks that are at work then can be begun again.");
         let stop = async {
             let _ = tokio::signal::ctrl_c().await;
         };
-        server::serve(context.settings.clone(), listener, token, stop).await?;
+        server::serve(context.settings.clone(), listener, token, certificate, stop).await?;
         Ok(DONE)
     }
 }

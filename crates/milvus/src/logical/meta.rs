@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 /// `state_code` of a backup that succeeded; the others are 0 initial, 1 executing, 3 failed, 4 timed out.
 pub const STATE_SUCCESS: i32 = 2;
+/// `state_code` of a backup that is none to whoever reads it.
+pub const STATE_FAILED: i32 = 3;
 /// `format` of a backup that Milvus itself exported (3.0); an empty one is copied logs.
 pub const FORMAT_SNAPSHOT: &str = "snapshot";
+/// `format` of a backup whose tree and logs this program has sealed; no other reads them.
+pub const FORMAT_SEALED: &str = "eyrie-sealed";
 /// The partition id of deletes that hold for all partitions.
 pub const ALL_PARTITIONS: i64 = -1;
 
@@ -77,7 +81,7 @@ message! {
         control_channel_name: String;
         /// Physical channels (2.6.11).
         physical_channel_names: Vec<String>;
-        /// Empty for copied logs, or [`FORMAT_SNAPSHOT`].
+        /// Empty for copied logs, else [`FORMAT_SNAPSHOT`] or [`FORMAT_SEALED`].
         format: String;
     }
 }

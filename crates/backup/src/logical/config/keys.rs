@@ -97,6 +97,12 @@ pub(super) const KEYS: &[Key] = &[
     key("transfer.mode", Some("auto"), "", "", ""),
     key("transfer.concurrency", Some("128"), "backup.parallelism.copydata", "BACKUP_PARALLELISM_COPYDATA", ""),
     key("transfer.multipartCopyThresholdMiB", Some("500"), "minio.multipartCopyThresholdMiB", "", ""),
+
+    // This program's own, in both generations; milvus-backup skips them.
+    key("eyrie.rateLimitMiB", None, "eyrie.rateLimitMiB", "", ""),
+    key("eyrie.requestsPerSecond", None, "eyrie.requestsPerSecond", "", ""),
+    key("eyrie.recipients", None, "eyrie.recipients", "", ""),
+    key("eyrie.identity", None, "eyrie.identity", "EYRIE_IDENTITY", "EYRIE_IDENTITY"),
 ];
 
 /// Other names of v1 for the same key.

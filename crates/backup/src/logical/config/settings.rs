@@ -6,6 +6,7 @@ use super::ConfigError;
 use super::read::Values;
 use crate::bucket::{Bucket, BucketConfig, BucketUrl, Secret, SecretSource};
 use crate::limits;
+use crate::seal::{Recipients, SealError};
 
 /// Everything.
 #[derive(Debug, Clone)]
@@ -24,6 +25,14 @@ pub struct Settings {
     pub keep_temp_files: bool,
     /// `false` for a store that may never copy by itself.
     pub server_side_copy: bool,
+    /// Most bytes a second into and out of the backups' place, copies within a store among them.
+    pub bytes_per_sec: Option<u64>,
+    /// Most calls a second to both stores together.
+    pub requests_per_sec: Option<u64>,
+    /// Who may open new backups (`age1…`, `file:PATH`); nobody: they are not sealed.
+    pub recipients: Vec<String>,
+    /// What opens sealed ones.
+    pub identity: Option<SecretSource>,
 }
 
 /// How Milvus is reached.
@@ -154,11 +163,27 @@ impl Settings {
             pause_gc: get.truth("backup.pauseGC")?,
             keep_temp_files: get.truth("restore.keepTempFiles")?,
             server_side_copy: get.text("transfer.mode").as_deref() != Some("streaming"),
+            bytes_per_sec: get.limit("eyrie.rateLimitMiB", 1 << 20)?,
+            requests_per_sec: get.limit("eyrie.requestsPerSecond", 1)?,
+            recipients: get.list("eyrie.recipients"),
+            identity: get.text("eyrie.identity").map(|path| SecretSource::File(PathBuf::from(path))),
         };
+        Recipients::parse(settings.recipients.iter().map(String::as_str))
+            .map_err(|why| get.wrong("eyrie.recipients", first_line(&why.to_string())))?;
         for side in [&mut settings.storage, &mut settings.backup] {
             side.config.parallel = settings.concurrency.copies;
         }
         Ok(settings)
+    }
+}
+
+impl Settings {
+    /// Everybody who may open new backups.
+    ///
+    /// # Errors
+    /// A file of them has changed since, and is none any more.
+    pub fn recipients(&self) -> Result<Recipients, SealError> {
+        Recipients::parse(self.recipients.iter().map(String::as_str))
     }
 }
 
@@ -263,6 +288,10 @@ fn storage(get: &Get<'_>, section: &str, inherits: Option<&str>) -> Result<Stora
     Ok(StorageSettings { provider, config, root, bucket_name })
 }
 
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
+}
+
 fn endpoint(address: &str, port: u16, secure: bool) -> String {
     if address.contains("://") {
         return address.trim_end_matches('/').to_owned();
@@ -294,6 +323,23 @@ impl Get<'_> {
             0 => Err(self.wrong(key, "it is 0; it must be at least 1".into())),
             number => Ok(number),
         }
+    }
+
+    /// A limit that may be absent, in units of `unit`.
+    fn limit(&self, key: &str, unit: u64) -> Result<Option<u64>, ConfigError> {
+        match self.text(key) {
+            None => Ok(None),
+            Some(_) => match self.number::<u64>(key)? {
+                0 => Err(self.wrong(key, "it is 0; leave it out for no limit".into())),
+                number => Ok(Some(number.saturating_mul(unit))),
+            },
+        }
+    }
+
+    /// Words with commas between them.
+    fn list(&self, key: &str) -> Vec<String> {
+        let text = self.text(key).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
     fn truth(&self, key: &str) -> Result<bool, ConfigError> {

@@ -130,6 +130,26 @@ fn what_cannot_be_right_says_where_it_stands() {
 }
 
 #[test]
+fn our_own_section_is_read_in_both_generations() {
+    let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let own = format!("eyrie: {{ rateLimitMiB: 20, requestsPerSecond: 50, recipients: [{key}], identity: /k }}");
+    for first in [GUIDE, SECOND] {
+        let plain = given(first, &[], &[]).unwrap();
+        assert_eq!((plain.settings.bytes_per_sec, plain.settings.recipients.len()), (None, 0));
+        let read = given(&format!("{first}\n{own}"), &[], &[]).unwrap();
+        assert_eq!(read.warnings, plain.warnings);
+        assert_eq!((read.settings.bytes_per_sec, read.settings.requests_per_sec), (Some(20 << 20), Some(50)));
+        assert_eq!(read.settings.recipients().unwrap().texts(), [key]);
+        assert!(read.settings.identity.is_some());
+    }
+    let why = |set: &str| given("", &[], &[set]).unwrap_err().to_string();
+    assert!(why("eyrie.rateLimitMiB=0").contains("leave it out"));
+    assert!(why("eyrie.recipients=age1nobody").contains("age1nobody"));
+    let secret = why("eyrie.recipients=AGE-SECRET-KEY-1CANARY");
+    assert!(!secret.contains("CANARY") && secret.contains("private key"), "{secret}");
+}
+
+#[test]
 fn secrets_do_not_show() {
     let settings = given(GUIDE, &[("MINIO_SECRET_KEY", "canary-1")], &["milvus.password=canary-2"]).unwrap().settings;
     let shown = format!("{settings:?}");

@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eyrie_api::milvus as pb;
-use eyrie_milvus::logical::levels::BACKUP;
-use eyrie_milvus::logical::manifest::{FailedCollection, MANIFEST_VERSION, Object};
-use eyrie_milvus::logical::meta::{BackupInfo, CollectionBackup, DatabaseBackup, STATE_SUCCESS};
+use eyrie_milvus::logical::levels::{BACKUP, FULL};
+use eyrie_milvus::logical::manifest::{FailedCollection, MANIFEST_VERSION, Object, SEALED_VERSION};
+use eyrie_milvus::logical::meta::{
+    BackupInfo, CollectionBackup, DatabaseBackup, FORMAT_SEALED, STATE_FAILED, STATE_SUCCESS,
+};
 use eyrie_milvus::logical::{BackupName, CollectionName, Filter, Levels, Manifest};
 use futures::{StreamExt, TryStreamExt};
 use sha2::Digest;
@@ -30,10 +32,13 @@ use super::failure::{Failure, Kind, Result};
 use super::gc::Pause;
 use super::milvus::{Milvus, Version};
 use super::news::Tell;
+use super::rbac;
+use super::sealing;
 use super::store::Store;
 use crate::bucket::Bucket;
 use crate::chance;
 use crate::history::TimeMs;
+use crate::seal::Recipients;
 
 /// How rows that are not in the bucket yet get there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +67,8 @@ pub struct Options {
     pub index_extra: bool,
     /// Whether logs that the newest backup has are left where they are. Only this program can restore such a backup.
     pub incremental: bool,
+    /// Who may open what is written; nobody: it is not sealed, and every reader of the format reads it.
+    pub recipients: Recipients,
 }
 
 /// What a run would do.
@@ -141,7 +148,7 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
     let Doors { milvus, storage, store } = doors;
     let name = options.name.clone().unwrap_or_else(name_of_now);
     let (databases, wanted) = wanted(milvus, &options.filter).await?;
-    let base = if options.incremental { base(store, tell).await? } else { None };
+    let base = if options.incremental { base(store, &options.recipients, tell).await? } else { None };
     let claim = store.claim(&name).await?;
     let target = store.folder(&name)?;
     let earlier = there(&target).await?;
@@ -189,13 +196,18 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
     Ok(Created { name, info, failed, copied, kept, held })
 }
 
-/// The newest backup, if its logs are known one by one.
-async fn base(store: &Store, tell: &Tell) -> Result<Option<Base>> {
+/// The newest backup, if its logs are known one by one, and sealed as this one will be.
+async fn base(store: &Store, recipients: &Recipients, tell: &Tell) -> Result<Option<Base>> {
     let Some(name) = store.newest().await? else { return Ok(None) };
-    let Some(manifest) = store.read(&name).await?.manifest else {
+    // Only its list is needed: who can seal need not be able to open.
+    let Some(manifest) = store.manifest(&name).await? else {
         tell.warn(format!("{name} was written by another program and left no checksums; everything is copied anew"));
         return Ok(None);
     };
+    if manifest.sealed_to != recipients.texts() {
+        tell.warn(format!("{name} is sealed to others than this backup; everything is copied anew"));
+        return Ok(None);
+    }
     let there = store.logs(&name, Some(&manifest)).await?;
     Ok(Some(Base { name, manifest, there }))
 }
@@ -272,7 +284,7 @@ impl Run<'_> {
             database_backups.push(backup);
         }
         let rbac_meta = match self.options.rbac {
-            true => self.milvus.backup_rbac(pb::BackupRbacRequest {}).await?.rbac_meta.map(convert::rbac),
+            true => Some(rbac::read(self.milvus, self.tell).await?),
             false => None,
         };
         let id = chance::word(16);
@@ -301,33 +313,79 @@ impl Run<'_> {
         failed: Vec<FailedCollection>,
         objects: BTreeMap<String, Object>,
     ) -> Result<()> {
-        let own = |key: &String| objects.get(key).is_some_and(|object| object.held_by.is_none());
+        let sealed_to = self.options.recipients.texts();
+        let is_sealed = !sealed_to.is_empty();
+        let own = |key: &String| {
+            let plain = if is_sealed { sealing::plain_name(key) } else { Some(key.as_str()) };
+            plain.and_then(|plain| objects.get(plain)).is_some_and(|object| object.held_by.is_none())
+        };
         let extra = there(&self.target).await?.into_keys().filter(|key| !own(key));
         for key in extra {
             self.target.delete(&key).await?;
         }
-        let levels = Levels::of(info);
-        let hash = |bytes: &[u8]| Object {
+        let levels = match is_sealed {
+            true => Levels::of(&shown(info)),
+            false => Levels::of(info),
+        };
+        let plain = |bytes: &[u8]| Object {
             len: bytes.len() as u64,
             sha256: Some(hex(&sha2::Sha256::digest(bytes))),
-            etag: None,
-            held_by: None,
+            ..Object::default()
         };
+        let mut meta = BTreeMap::new();
+        if is_sealed {
+            let (key, full) = (sealing::named(FULL), Levels::of(&with_failed(info, &failed)).full);
+            let stored =
+                sealing::put(&self.target, &format!("meta/{key}"), full.into(), &self.options.recipients).await?;
+            meta.insert(key, stored.object());
+        } else {
+            for (file, bytes) in levels.files().into_iter().filter(|(file, _)| *file != BACKUP) {
+                self.target.put(&format!("meta/{file}"), bytes.to_vec()).await?;
+                meta.insert(file.to_owned(), plain(bytes));
+            }
+        }
+        meta.insert(BACKUP.to_owned(), plain(&levels.backup));
         let manifest = Manifest {
-            version: MANIFEST_VERSION,
+            version: if is_sealed { SEALED_VERSION } else { MANIFEST_VERSION },
             tool: format!("eyrie {}", env!("CARGO_PKG_VERSION")),
             finished_at_ms: TimeMs::now().0,
-            failed,
-            meta: levels.files().iter().map(|(file, bytes)| ((*file).to_owned(), hash(bytes))).collect(),
+            failed: if is_sealed { nameless(&failed) } else { failed },
+            sealed_to,
+            meta,
             objects,
         };
-        for (file, bytes) in levels.files().into_iter().filter(|(file, _)| *file != BACKUP) {
-            self.target.put(&format!("meta/{file}"), bytes.to_vec()).await?;
-        }
         self.target.put("eyrie/manifest.json", manifest.to_bytes()).await?;
         self.target.put(&format!("meta/{BACKUP}"), levels.backup.clone()).await?;
         Ok(())
     }
+}
+
+/// What everybody may see of a sealed backup, and what other readers of the format say of it.
+fn shown(info: &BackupInfo) -> BackupInfo {
+    BackupInfo {
+        id: info.id.clone(),
+        state_code: STATE_FAILED,
+        error_message: "sealed with age by eyrie: restore it with eyrie milvus-backup and the private key".into(),
+        name: info.name.clone(),
+        backup_timestamp: info.backup_timestamp,
+        size: info.size,
+        milvus_version: info.milvus_version.clone(),
+        format: FORMAT_SEALED.into(),
+        ..BackupInfo::default()
+    }
+}
+
+/// Names are sealed, also those of collections that failed: they stand in the tree.
+fn with_failed(info: &BackupInfo, failed: &[FailedCollection]) -> BackupInfo {
+    let failed: Vec<String> = failed.iter().map(|one| format!("{}.{}: {}", one.database, one.name, one.why)).collect();
+    let error_message = if failed.is_empty() { String::new() } else { format!("without {}", failed.join("; ")) };
+    BackupInfo { error_message, ..info.clone() }
+}
+
+fn nameless(failed: &[FailedCollection]) -> Vec<FailedCollection> {
+    let (name, why) = ("a collection", "get shows which and why, with the private key");
+    let one = || FailedCollection { database: "sealed".into(), name: name.into(), why: why.into() };
+    failed.iter().map(|_| one()).collect()
 }
 
 /// Bytes in hex.

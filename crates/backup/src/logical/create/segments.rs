@@ -16,6 +16,7 @@ use super::{Run, hex};
 use crate::bucket::CopyCheck;
 use crate::limits::LOG_LEN_MAX;
 use crate::logical::failure::{Failure, Kind, Result};
+use crate::logical::sealing;
 
 /// The hidden field of times: small, and there in every segment.
 const TIME_FIELD: i64 = 1;
@@ -208,7 +209,7 @@ impl Run<'_> {
         let (rows, deletes): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.rows);
         let held = |job: &Job| {
             let object = base.manifest.objects.get(&job.to)?;
-            let there = base.there.get(&job.to) == Some(&job.len) && object.len == job.len;
+            let there = base.there.get(&job.to) == Some(&job.len) && object.content_len() == job.len;
             there.then(|| Object {
                 held_by: Some(object.held_by.clone().unwrap_or_else(|| base.name.to_string())),
                 ..object.clone()
@@ -218,7 +219,7 @@ impl Run<'_> {
         let one_holder = |objects: &Vec<Object>| objects.windows(2).all(|pair| pair[0].held_by == pair[1].held_by);
         let Some(objects) = objects.filter(one_holder) else { return rows.into_iter().chain(deletes).collect() };
         for (job, object) in rows.into_iter().zip(objects) {
-            self.tell.done(1, object.len);
+            self.tell.done(1, object.content_len());
             known.held += 1;
             known.objects.insert(job.to, object);
         }
@@ -229,17 +230,26 @@ impl Run<'_> {
     async fn copy(&self, job: Job) -> Result<Copied> {
         let _turn = self.copies.acquire().await;
         let mut done = Copied::default();
-        let object = if self.earlier.get(&job.to) == Some(&job.len) {
+        let keys = &self.options.recipients;
+        let object = if !keys.is_nobody() {
+            // Whether an envelope that an earlier run left is whole can't be known without the private key: it is made anew.
+            let to = sealing::named(&job.to);
+            let object = sealing::copy_in(&self.source, &job.from, &self.target, &to, keys).await?.object();
+            done.copied = (1, object.content_len());
+            object
+        } else if self.earlier.get(&job.to) == Some(&job.len) {
             let (len, sha256) = self.target.sha256(&job.to).await?;
             done.kept = 1;
-            Object { len, sha256: Some(hex(&sha256)), etag: None, held_by: None }
+            Object { len, sha256: Some(hex(&sha256)), ..Object::default() }
         } else {
-            let copied = self.target.copy_from(&self.source, &job.from, &job.to, CopyCheck::Length).await?;
+            let check = if self.settings.server_side_copy { CopyCheck::Length } else { CopyCheck::Streamed };
+            let copied = self.target.copy_from(&self.source, &job.from, &job.to, check).await?;
             done.copied = (1, copied.len);
             let etag = copied.sha256.is_none().then_some(copied.stat.etag).flatten();
-            Object { len: copied.len, sha256: copied.sha256.map(|sha256| hex(&sha256)), etag, held_by: None }
+            let sha256 = copied.sha256.map(|sha256| hex(&sha256));
+            Object { len: copied.len, sha256, etag, ..Object::default() }
         };
-        self.tell.done(1, object.len);
+        self.tell.done(1, object.content_len());
         done.objects.insert(job.to, object);
         Ok(done)
     }

@@ -7,58 +7,126 @@ use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::time::Instant;
 
-use super::Run;
+use super::journal::{Head, Journal};
 use super::plan::{Action, Item};
+use super::{Run, TEMPORARY};
+use crate::chance;
 use crate::limits::{IMPORTS_WAITING, LOAD_SILENCE_MAX, MILVUS_POLL};
 use crate::logical::convert;
 use crate::logical::failure::{Failure, Kind, Result};
-use crate::logical::milvus::Version;
+use crate::logical::milvus::{Milvus, Version};
 
 /// A property that lets rows vanish by age.
 const TTL: &str = "collection.ttl.seconds";
+/// The state of a collection that can be searched.
+const LOADED: i32 = 3;
 
 impl Run<'_> {
     /// Restores one collection; how many rows it has.
     pub(super) async fn collection(&self, item: &Item) -> Result<u64> {
+        let (target, journal) = (&item.target, self.journal(item)?);
+        if let (Action::Keep, Some(rows)) = (item.action, journal.head().and_then(|head| head.rows)) {
+            self.tell.say(format!("{target} was restored by an earlier run and stays as it is"));
+            self.unstage(item).await?;
+            item.segments().for_each(|(_, segment)| self.tell.done(1, u64::try_from(segment.size).unwrap_or_default()));
+            return Ok(rows);
+        }
+        let claim = journal.claim(target, self.tell).await?;
+        let done = self.filled(item, journal).await;
+        drop(claim);
+        // Nothing was begun: nothing is left that says so. What can't be deleted now goes with the backup.
+        if done.is_err() && journal.head().is_none() {
+            let _ = journal.forget().await;
+        }
+        done
+    }
+
+    /// Makes it, or what it lacks, and fills it; how many rows it has.
+    async fn filled(&self, item: &Item, journal: &Journal) -> Result<u64> {
         let target = &item.target;
         let nothing =
             || Failure::new(Kind::Damaged, format!("the backup has no schema of {}", item.source), "take another");
         let schema = item.collection.schema.as_ref().ok_or_else(nothing)?;
-        match item.action {
-            Action::Fill => self.same_schema(target, schema).await?,
-            Action::DropAndCreate => {
-                self.tell.step(format!("{target}: drop what is there"));
-                let (db_name, collection_name) = (target.database.clone(), target.name.clone());
-                self.milvus.drop_collection(pb::DropCollectionRequest { db_name, collection_name }).await?;
-                self.create(item, schema).await?;
-            }
-            Action::Create => self.create(item, schema).await?,
-        }
+        self.made(item, schema, journal).await?;
         self.partitions(item).await?;
         if self.options.drop_exist_index {
             self.drop_indexes(target).await?;
         }
         if self.options.rebuild_index {
             self.tell.step(format!("{target}: indexes"));
-            for index in &item.collection.index_infos {
+            let there = match item.action {
+                Action::GoOn => self.milvus.indexes(&target.database, &target.name).await?,
+                _ => Vec::new(),
+            };
+            let missing = |index: &&IndexInfo| !there.iter().any(|known| known.index_name == index.index_name);
+            for index in item.collection.index_infos.iter().filter(missing) {
                 self.index(target, index).await?;
             }
         }
-        let rows = if self.options.meta_only { 0 } else { self.rows(item).await? };
+        let rows = if self.options.meta_only { 0 } else { self.rows(item, journal).await? };
         self.aliases(item).await?;
         self.load(item).await?;
+        journal.change(|head| (head.rows, head.wanted) = (Some(rows), self.options.wanted())).await?;
+        self.unstage(item).await?;
         Ok(rows)
     }
 
-    pub(super) async fn create(&self, item: &Item, schema: &CollectionSchema) -> Result<()> {
+    /// Sees to it that the collection is there, and that the journal says so.
+    async fn made(&self, item: &Item, schema: &CollectionSchema, journal: &Journal) -> Result<()> {
+        let target = &item.target;
+        let temporary = || format!("{TEMPORARY}{}", chance::word(6));
+        let head = || Head::new(self.milvus.place(), target, temporary(), self.options.wanted());
+        let goes_on = journal.head().is_some_and(|head| head.wrong.is_none());
+        match item.action {
+            Action::GoOn | Action::Keep => {
+                self.tell.say(format!("{target}: an earlier run began to restore it; this one goes on"));
+                let id = self.same_schema(target, schema).await?;
+                return journal.change(|head| (head.collection_id, head.rows) = (id, None)).await;
+            }
+            Action::Fill if goes_on => {
+                let id = self.same_schema(target, schema).await?;
+                if journal.head().is_some_and(|head| head.collection_id == id) {
+                    self.tell.say(format!("{target}: an earlier run began to add these rows; this one goes on"));
+                    return Ok(());
+                }
+            }
+            Action::Fill | Action::DropAndCreate | Action::Create => {}
+        }
+        // What an earlier run did to a collection of this name that is no more, or is about to be no more.
+        if journal.head().is_some() {
+            self.unstage(item).await?;
+            journal.clear().await?;
+        }
+        if item.action == Action::Fill {
+            let collection_id = self.same_schema(target, schema).await?;
+            let before = count(self.milvus, target).await?;
+            return journal.begin(Head { collection_id, before, ..head() }).await;
+        }
+        if item.action == Action::DropAndCreate {
+            self.tell.step(format!("{target}: drop what is there"));
+            let (db_name, collection_name) = (target.database.clone(), target.name.clone());
+            self.milvus.drop_collection(pb::DropCollectionRequest { db_name, collection_name }).await?;
+        }
+        journal.begin(head()).await?;
+        let id = self.create(item, schema).await?;
+        journal.change(|head| head.collection_id = id).await
+    }
+
+    fn journal(&self, item: &Item) -> Result<&Journal> {
+        let nothing = || Failure::new(Kind::Refused, format!("{} was not planned", item.target), "run again");
+        self.journals.get(&item.target).ok_or_else(nothing)
+    }
+
+    /// Makes it; its id.
+    pub(super) async fn create(&self, item: &Item, schema: &CollectionSchema) -> Result<i64> {
         let target = &item.target;
         self.tell.step(format!("{target}: create"));
-        let schema = convert::schema_back(schema, &target.name)?;
-        let by_key = schema.fields.iter().any(|field| field.is_partition_key);
+        let made = convert::schema_back(schema, &target.name)?;
+        let by_key = made.fields.iter().any(|field| field.is_partition_key);
         let request = pb::CreateCollectionRequest {
             db_name: target.database.clone(),
             collection_name: target.name.clone(),
-            schema: schema.encode_to_vec(),
+            schema: made.encode_to_vec(),
             shards_num: item.collection.shards_num,
             consistency_level: item.collection.consistency_level,
             properties: convert::pairs_back(&item.collection.properties),
@@ -66,22 +134,20 @@ impl Run<'_> {
         };
         self.milvus.create_collection(request).await?;
         // Milvus numbers fields by itself, and logs are found by these numbers.
-        if let Some(schema) = &item.collection.schema {
-            self.same_schema(target, schema).await?;
-        }
-        Ok(())
+        self.same_schema(target, schema).await
     }
 
-    /// Whether the collection that is there takes the backup's rows.
-    async fn same_schema(&self, target: &CollectionName, schema: &CollectionSchema) -> Result<()> {
+    /// Whether the collection that is there takes the backup's rows; its id.
+    async fn same_schema(&self, target: &CollectionName, schema: &CollectionSchema) -> Result<i64> {
         let request = pb::DescribeCollectionRequest {
             db_name: target.database.clone(),
             collection_name: target.name.clone(),
             collection_id: 0,
         };
-        let found = convert::schema(self.milvus.describe_collection(request).await?.schema.unwrap_or_default());
+        let described = self.milvus.describe_collection(request).await?;
+        let found = convert::schema(described.schema.unwrap_or_default());
         match convert::difference(schema, &found) {
-            None => Ok(()),
+            None => Ok(described.collection_id),
             Some(difference) => Err(Failure::new(
                 Kind::Refused,
                 format!("{target} in Milvus has another schema than the backup: {difference}"),
@@ -146,21 +212,21 @@ impl Run<'_> {
     }
 
     /// Imports every segment, and compares what Milvus has with what the logs hold.
-    async fn rows(&self, item: &Item) -> Result<u64> {
+    async fn rows(&self, item: &Item, journal: &Journal) -> Result<u64> {
         let target = &item.target;
         self.tell.step(format!("{target}: import"));
-        let before = if item.action == Action::Fill { self.count(target).await? } else { 0 };
+        let before = journal.head().map_or(0, |head| head.before);
         let segments: Vec<_> =
             item.segments().map(|(partition, segment)| (partition.to_owned(), segment.clone())).collect();
         let segments = futures::stream::iter(segments);
         let imported =
-            segments.map(|(partition, segment)| async move { self.import(item, &partition, &segment).await });
+            segments.map(|(partition, segment)| async move { self.import(item, journal, &partition, &segment).await });
         let imported: Vec<u64> = imported.buffer_unordered(IMPORTS_WAITING).try_collect().await?;
         for (partition, segment) in item.l0_segments() {
-            self.import_deletes(item, partition, segment).await?;
+            self.import_deletes(item, journal, partition, segment).await?;
         }
         let rows: u64 = imported.into_iter().sum();
-        let found = self.count(target).await?;
+        let found = count(self.milvus, target).await?;
         if found == before + rows {
             return Ok(rows);
         }
@@ -169,20 +235,9 @@ impl Run<'_> {
             self.tell.warn(format!("{what}: rows may have come or expired meanwhile"));
             return Ok(rows);
         }
-        let next = "do not use it: drop it and restore again; if it stays so, verify the backup";
+        journal.change(|head| head.wrong = Some(what.clone())).await?;
+        let next = "do not use it: restore again with --drop_exist_collection; if it stays so, verify the backup";
         Err(Failure::new(Kind::Damaged, what, next))
-    }
-
-    pub(super) async fn count(&self, target: &CollectionName) -> Result<u64> {
-        let request = pb::GetCollectionStatisticsRequest {
-            db_name: target.database.clone(),
-            collection_name: target.name.clone(),
-        };
-        let stats = self.milvus.get_collection_statistics(request).await?.stats;
-        let rows = stats.iter().find(|pair| pair.key == "row_count").and_then(|pair| pair.value.parse().ok());
-        rows.ok_or_else(|| {
-            Failure::new(Kind::Refused, format!("Milvus does not count the rows of {target}"), "run again")
-        })
     }
 
     /// Aliases that are free: one that is in use stays where it is.
@@ -243,29 +298,51 @@ impl Run<'_> {
 
     /// Asks a loaded collection for its rows: what a search can find.
     async fn count_loaded(&self, item: &Item) -> Result<()> {
-        // Since 2.3 a query can count.
-        if self.milvus.version() < Version(2, 3, 0) || self.options.meta_only {
+        if self.options.meta_only {
             return Ok(());
         }
         let target = &item.target;
-        let request = pb::QueryRequest {
-            db_name: target.database.clone(),
-            collection_name: target.name.clone(),
-            output_fields: vec!["count(*)".into()],
-            ..pb::QueryRequest::default()
-        };
-        let fields = self.milvus.query(request).await?.fields_data;
-        let counted =
-            fields.first().and_then(|field| field.scalars.as_ref()).and_then(|scalars| scalars.long_data.as_ref());
-        let counted = counted.and_then(|data| data.data.first().copied());
-        let imported = i64::try_from(self.count(target).await?).unwrap_or(i64::MAX);
-        match counted {
-            Some(found) if found == imported || !item.collection.l0_segments.is_empty() => Ok(()),
-            Some(found) => {
+        let imported = count(self.milvus, target).await?;
+        match count_loaded(self.milvus, target).await? {
+            Some(found) if found != imported && item.collection.l0_segments.is_empty() => {
                 let what = format!("{target} was loaded and shows {found} rows, {imported} were imported");
-                Err(Failure::new(Kind::Damaged, what, "do not use it: drop it and restore again"))
+                let next = "do not use it: restore again with --drop_exist_collection";
+                Err(Failure::new(Kind::Damaged, what, next))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
+}
+
+/// The rows that Milvus counts in a collection, deleted ones that are not compacted yet among them.
+pub(in crate::logical) async fn count(milvus: &Milvus, target: &CollectionName) -> Result<u64> {
+    let request =
+        pb::GetCollectionStatisticsRequest { db_name: target.database.clone(), collection_name: target.name.clone() };
+    let stats = milvus.get_collection_statistics(request).await?.stats;
+    let rows = stats.iter().find(|pair| pair.key == "row_count").and_then(|pair| pair.value.parse().ok());
+    rows.ok_or_else(|| Failure::new(Kind::Refused, format!("Milvus does not count the rows of {target}"), "run again"))
+}
+
+/// The rows that a query finds in a loaded collection, all that was written among them; nothing for one that is not loaded,
+/// or a Milvus that can't count so.
+pub(in crate::logical) async fn count_loaded(milvus: &Milvus, target: &CollectionName) -> Result<Option<u64>> {
+    // Since 2.3 a query can count.
+    if milvus.version() < Version(2, 3, 0) {
+        return Ok(None);
+    }
+    let (db_name, collection_name) = (target.database.clone(), target.name.clone());
+    let state = pb::GetLoadStateRequest { db_name, collection_name, partition_names: Vec::new() };
+    if milvus.get_load_state(state).await?.state != LOADED {
+        return Ok(None);
+    }
+    let request = pb::QueryRequest {
+        db_name: target.database.clone(),
+        collection_name: target.name.clone(),
+        output_fields: vec!["count(*)".into()],
+        ..pb::QueryRequest::default()
+    };
+    let fields = milvus.query(request).await?.fields_data;
+    let counted =
+        fields.first().and_then(|field| field.scalars.as_ref()).and_then(|scalars| scalars.long_data.as_ref());
+    Ok(counted.and_then(|data| data.data.first()).and_then(|rows| u64::try_from(*rows).ok()))
 }

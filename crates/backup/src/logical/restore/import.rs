@@ -12,12 +12,14 @@ use eyrie_milvus::logical::meta::SegmentBackup;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
+use super::journal::{Handed, Journal};
 use super::plan::Item;
 use super::{Origin, Run};
 use crate::bucket::CopyCheck;
 use crate::limits::{IMPORT_SILENCE_MAX, LOG_LEN_MAX, MILVUS_POLL};
 use crate::logical::failure::{Failure, Kind, Result};
 use crate::logical::milvus::Version;
+use crate::logical::sealing;
 
 /// From here on, imports go through REST.
 const REST_IMPORTS: Version = Version(2, 4, 0);
@@ -35,36 +37,62 @@ pub(super) struct Imported {
 }
 
 impl Run<'_> {
-    /// Imports the rows of one segment; how many Milvus took.
-    pub(super) async fn import(&self, item: &Item, partition: &str, segment: &SegmentBackup) -> Result<u64> {
+    /// Imports the rows of one segment, unless an earlier run did; how many Milvus took.
+    pub(super) async fn import(
+        &self,
+        item: &Item,
+        journal: &Journal,
+        partition: &str,
+        segment: &SegmentBackup,
+    ) -> Result<u64> {
+        let size = u64::try_from(segment.size).unwrap_or_default();
+        let earlier = journal.segment(segment.segment_id);
+        if let Some(rows) = earlier.as_ref().and_then(|handed| handed.rows) {
+            self.tell.done(1, size);
+            return Ok(rows);
+        }
         let expected = self.expected(segment, item).await?;
-        let (insert, delta) =
-            (layout::insert_folder(segment, item.grouping), layout::delta_folder(segment, item.grouping));
-        let deletes = !segment.deltalogs.is_empty();
-        let staged = self.stage(item, segment).await?;
-        let _turn = self.imports.acquire().await;
-        let first = layout::logs(segment, item.grouping).into_iter().next();
-        let holder = first.and_then(|(key, _)| self.holder(&key));
-        let deltas = if deletes { self.path(item, None, &delta) } else { String::new() };
-        let paths = [self.path(item, holder, &insert), deltas];
-        let rows = self.run_import(item, partition, &paths, segment).await?;
+        let rows = match earlier {
+            Some(Handed { task: Some(task), .. }) => self.wait_for(item, journal, &task, segment).await?,
+            Some(Handed { task: None, .. }) => return Err(nobody_knows(item, segment)),
+            None => {
+                let (insert, delta) =
+                    (layout::insert_folder(segment, item.grouping), layout::delta_folder(segment, item.grouping));
+                self.stage(item, segment).await?;
+                let _turn = self.imports.acquire().await;
+                let first = layout::logs(segment, item.grouping).into_iter().next();
+                let holder = first.and_then(|(key, _)| self.holder(&key));
+                let deletes = !segment.deltalogs.is_empty();
+                let deltas = if deletes { self.path(item, None, &delta) } else { String::new() };
+                let paths = [self.path(item, holder, &insert), deltas];
+                self.run_import(item, journal, partition, &paths, segment).await?
+            }
+        };
         if !expected.contains(&rows) {
             let (least, most) = expected.into_inner();
             let wanted = if least == most { format!("{most}") } else { format!("{least} to {most}") };
+            let what = format!("Milvus took {rows} rows of segment {}, whose logs hold {wanted}", segment.segment_id);
+            journal.change(|head| head.wrong = Some(what.clone())).await?;
             return Err(Failure::new(
                 Kind::Damaged,
-                format!("Milvus took {rows} rows of segment {}, whose logs hold {wanted}", segment.segment_id),
+                what,
                 "check that Milvus can read the place of the backup: the same bucket, or for local storage the same \
-                 folder under the same path; then drop the collection and restore again",
+                 folder under the same path; then restore again with --drop_exist_collection",
             ));
         }
-        self.unstage(staged).await?;
-        self.tell.done(1, u64::try_from(segment.size).unwrap_or_default());
+        journal.hand(segment.segment_id, Handed { task: None, rows: Some(rows) }).await?;
+        self.tell.done(1, size);
         Ok(rows)
     }
 
-    /// Imports deletes that stand in no segment of rows (2.4 and newer).
-    pub(super) async fn import_deletes(&self, item: &Item, partition: &str, segment: &SegmentBackup) -> Result<()> {
+    /// Imports deletes that stand in no segment of rows (2.4 and newer). To do it twice changes nothing.
+    pub(super) async fn import_deletes(
+        &self,
+        item: &Item,
+        journal: &Journal,
+        partition: &str,
+        segment: &SegmentBackup,
+    ) -> Result<()> {
         if self.milvus.version() < REST_IMPORTS {
             let what = format!(
                 "segment {} holds deletes for many segments, which this Milvus can't import",
@@ -72,38 +100,55 @@ impl Run<'_> {
             );
             return Err(Failure::new(Kind::Unsupported, what, "restore into Milvus 2.4 or newer"));
         }
-        let staged = self.stage(item, segment).await?;
+        if journal.segment(segment.segment_id).is_some_and(|handed| handed.rows.is_some()) {
+            return Ok(());
+        }
+        self.stage(item, segment).await?;
         let paths = [self.path(item, None, &layout::delta_folder(segment, item.grouping))];
-        self.run_import(item, partition, &paths, segment).await?;
-        self.unstage(staged).await
+        self.run_import(item, journal, partition, &paths, segment).await?;
+        journal.hand(segment.segment_id, Handed { task: None, rows: Some(0) }).await
     }
 
     /// Starts an import and waits for its end; how many rows Milvus took.
     pub(super) async fn run_import(
         &self,
         item: &Item,
+        journal: &Journal,
         partition: &str,
         paths: &[String],
         segment: &SegmentBackup,
     ) -> Result<u64> {
-        let rest = self.milvus.version() >= REST_IMPORTS;
-        let task = match rest {
-            true => self.start_by_rest(item, partition, paths, segment).await?,
-            false => self.start(item, partition, paths).await?,
+        journal.hand(segment.segment_id, Handed::default()).await?;
+        let begun = match self.milvus.version() >= REST_IMPORTS {
+            true => self.start_by_rest(item, partition, paths, segment).await,
+            false => self.start(item, partition, paths).await,
         };
+        let task = match begun {
+            Ok(task) => task,
+            Err(failure) => {
+                // A no is an answer: nothing was begun. Silence is none.
+                if failure.kind != Kind::Unavailable {
+                    journal.take_back(segment.segment_id).await?;
+                }
+                return Err(failure);
+            }
+        };
+        journal.hand(segment.segment_id, Handed { task: Some(task.clone()), rows: None }).await?;
+        self.wait_for(item, journal, &task, segment).await
+    }
+
+    /// Waits for the end of an import; how many rows Milvus took.
+    async fn wait_for(&self, item: &Item, journal: &Journal, task: &str, segment: &SegmentBackup) -> Result<u64> {
         let (mut last, mut since) = (String::new(), Instant::now());
         loop {
-            let state = match rest {
-                true => self.state_by_rest(item, &task).await?,
-                false => self.state(&task).await?,
+            let state = match self.milvus.version() >= REST_IMPORTS {
+                true => self.state_by_rest(item, task).await?,
+                false => self.state(task).await?,
             };
             if let Some(why) = state.failed {
+                journal.take_back(segment.segment_id).await?;
                 let what = format!("Milvus could not import segment {}: {why}", segment.segment_id);
-                return Err(Failure::new(
-                    Kind::Refused,
-                    what,
-                    "read the reason; then drop the collection and restore again",
-                ));
+                return Err(Failure::new(Kind::Refused, what, "read the reason; the same restore then goes on"));
             }
             if state.done {
                 return Ok(state.rows);
@@ -113,7 +158,8 @@ impl Run<'_> {
             }
             if since.elapsed() > IMPORT_SILENCE_MAX {
                 let what = format!("the import of segment {} makes no progress ({last})", segment.segment_id);
-                return Err(Failure::new(Kind::Unavailable, what, "look at Milvus's data nodes, then restore again"));
+                let next = "look at Milvus's data nodes; the same restore then goes on";
+                return Err(Failure::new(Kind::Unavailable, what, next));
             }
             tokio::time::sleep(MILVUS_POLL).await;
         }
@@ -167,7 +213,10 @@ impl Run<'_> {
         let mut rows = 0;
         let mut listed = self.source.list(&folder);
         while let Some(entry) = listed.try_next().await? {
-            let bytes = self.source.read_max(&entry.key, LOG_LEN_MAX).await?;
+            let bytes = match &self.keys {
+                Some(keys) => sealing::read(&self.source, &entry.key, LOG_LEN_MAX, keys).await?,
+                None => self.source.read_max(&entry.key, LOG_LEN_MAX).await?,
+            };
             let counted = binlog::Log::read(&bytes).and_then(|log| log.rows());
             rows += counted.map_err(|bad| {
                 let what = format!("{} in {}: {bad}", entry.key, self.source);
@@ -194,37 +243,56 @@ impl Run<'_> {
         }
     }
 
+    /// Where copies for Milvus lie in its storage.
     fn temporary(&self, item: &Item) -> String {
-        format!("{}-{}-{}", self.task, item.target.database, item.target.name)
+        self.journals.get(&item.target).and_then(Journal::head).map(|head| head.temporary).unwrap_or_default()
     }
 
-    /// Copies a segment's logs to where Milvus can read them, if it can't where they lie; what was copied.
-    async fn stage(&self, item: &Item, segment: &SegmentBackup) -> Result<Vec<String>> {
+    /// Copies a segment's logs to where Milvus can read them, if it can't where they lie.
+    async fn stage(&self, item: &Item, segment: &SegmentBackup) -> Result<()> {
         if self.in_place {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let temporary = self.temporary(item);
-        let copies = futures::stream::iter(layout::logs(segment, item.grouping)).map(|(key, _)| {
+        let copies = futures::stream::iter(layout::logs(segment, item.grouping)).map(|(key, len)| {
             let to = format!("{temporary}/{key}");
             async move {
                 let source = match self.holder(&key) {
                     Some(holder) => self.store.bucket().below(holder)?,
                     None => self.source.clone(),
                 };
-                self.storage.copy_from(&source, &key, &to, CopyCheck::Length).await?;
-                Ok::<_, Failure>(to)
+                match &self.keys {
+                    Some(keys) => {
+                        let sealed = sealing::named(&key);
+                        sealing::copy_out(&source, &sealed, &self.storage, &to, len, keys).await?;
+                    }
+                    None => drop(self.storage.copy_from(&source, &key, &to, CopyCheck::Length).await?),
+                }
+                Ok::<_, Failure>(())
             }
         });
         copies.buffer_unordered(self.settings.concurrency.copies).try_collect().await
     }
 
-    async fn unstage(&self, staged: Vec<String>) -> Result<()> {
-        if self.settings.keep_temp_files {
+    /// Takes away what was copied for Milvus.
+    pub(super) async fn unstage(&self, item: &Item) -> Result<()> {
+        let temporary = self.temporary(item);
+        if self.in_place || self.settings.keep_temp_files || temporary.is_empty() {
             return Ok(());
         }
-        for key in staged {
-            self.storage.delete(&key).await?;
+        let copies: Vec<_> = self.storage.list(&format!("{temporary}/")).try_collect().await?;
+        for entry in copies {
+            self.storage.delete(&entry.key).await?;
         }
         Ok(())
     }
+}
+
+/// A run was killed just as it handed a segment over.
+fn nobody_knows(item: &Item, segment: &SegmentBackup) -> Failure {
+    let what = format!(
+        "an earlier restore of {} ended while it handed segment {} to Milvus; whether its rows are there is not known",
+        item.target, segment.segment_id
+    );
+    Failure::new(Kind::Exists, what, "restore again with --drop_exist_collection, which begins this collection anew")
 }

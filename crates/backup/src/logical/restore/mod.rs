@@ -5,11 +5,14 @@
 //!          ─▶ for each: create, partitions, indexes ─▶ import each segment, count ─▶ count all ─▶ load, aliases
 //! ```
 //!
+//! A journal beside the backup says what is done: the same restore goes on where an earlier one was killed.
+//!
 //! Nothing is changed before the plan is known to be possible. Success is said when the rows that Milvus has are the
 //! rows that the logs hold, less those that were deleted.
 
 mod collection;
 mod import;
+mod journal;
 pub mod plan;
 mod rest;
 pub(super) mod salvaged;
@@ -18,11 +21,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eyrie_api::milvus as pb;
-use eyrie_milvus::logical::meta::{DatabaseBackup, RbacMeta};
+use eyrie_milvus::logical::meta::DatabaseBackup;
 use eyrie_milvus::logical::{BackupName, CollectionName, Manifest, layout};
 use futures::StreamExt;
 use tokio::sync::Semaphore;
 
+pub(super) use self::collection::count_loaded;
+use self::journal::Journal;
+pub use self::journal::Unfinished;
+pub(super) use self::journal::{forget_all, unfinished};
 pub use self::plan::{Action, Item, Options};
 use super::config::Settings;
 use super::convert;
@@ -31,10 +38,14 @@ use super::failure::{Failure, Kind, Result};
 use super::http;
 use super::milvus::{Milvus, Version};
 use super::news::Tell;
+use super::rbac;
 use super::store::{Backup, Store};
 use crate::bucket::Bucket;
-use crate::chance;
 use crate::limits::MILVUS_CALL_LIMIT;
+use crate::seal::Identities;
+
+/// How folders in Milvus's storage begin that hold copies for it.
+pub(super) const TEMPORARY: &str = "restore-temp-";
 
 /// What became of a restore.
 #[derive(Debug, Clone, Default)]
@@ -57,10 +68,12 @@ struct Run<'r> {
     storage: Bucket,
     settings: &'r Settings,
     options: &'r Options,
+    /// The keys that open the logs, if they are sealed.
+    keys: Option<Identities>,
     /// Whether Milvus can read the logs where they lie.
     in_place: bool,
-    /// Names of temporary copies begin so.
-    task: String,
+    /// What is done already, by the collection that is filled.
+    journals: BTreeMap<CollectionName, Journal>,
     imports: Arc<Semaphore>,
     /// For imports by REST, or why there is no client.
     http: std::result::Result<reqwest::Client, String>,
@@ -81,7 +94,8 @@ enum Origin<'r> {
 /// As [`restore`], as far as it can be known before.
 pub async fn plan(doors: &Doors, name: &BackupName, options: &Options) -> Result<Vec<Item>> {
     let backup = doors.store.read(name).await?;
-    decided(&doors.milvus, plan::items(&backup.info, options)?, options).await
+    let folder = doors.store.folder(name)?;
+    Ok(decided(&doors.milvus, &folder, plan::items(&backup.info, options)?, options).await?.0)
 }
 
 /// Restores a backup.
@@ -98,8 +112,8 @@ pub async fn restore(
 ) -> Result<Restored> {
     let Doors { milvus, storage, store } = doors;
     let backup = store.read(name).await?;
-    let items = decided(milvus, plan::items(&backup.info, options)?, options).await?;
     let source = store.folder(name)?;
+    let (items, journals) = decided(milvus, &source, plan::items(&backup.info, options)?, options).await?;
     if !options.meta_only {
         tell.step("checking that every log of the backup is there");
         complete(&store.logs(name, backup.manifest.as_ref()).await?, &items)?;
@@ -110,9 +124,10 @@ pub async fn restore(
             let what = format!("the backup {name} has no users and roles");
             Failure::new(Kind::NotFound, what, "restore without --rbac, or take a backup with --rbac")
         };
-        rbac(milvus, meta.ok_or_else(none)?, tell).await?;
+        rbac::restore(milvus, meta.ok_or_else(none)?, tell).await?;
     }
     databases(milvus, &backup, &items).await?;
+    let sealed = backup.manifest.as_ref().is_some_and(Manifest::is_sealed);
     let run = Run {
         milvus,
         origin: Origin::Backup(name, backup.manifest.as_ref()),
@@ -121,8 +136,9 @@ pub async fn restore(
         storage: storage.clone(),
         settings,
         options,
-        in_place: settings.backup.is_one_with(&settings.storage),
-        task: format!("restore-temp-{}", chance::word(6)),
+        in_place: !sealed && settings.backup.is_one_with(&settings.storage),
+        keys: sealed.then(|| store.keys().clone()),
+        journals,
         imports: Arc::new(Semaphore::new(settings.concurrency.import_jobs)),
         http: http::client(settings.milvus.ca.as_ref(), MILVUS_CALL_LIMIT),
         tell,
@@ -147,29 +163,49 @@ pub async fn restore(
             }
         }
     }
+    // While one is missing, the others' journals say that they are whole: the same restore leaves them as they are.
+    if restored.failed.is_empty() && !options.keep_journal {
+        for journal in run.journals.values() {
+            journal.forget().await?;
+        }
+    }
     Ok(restored)
 }
 
-/// Asks which of the collections are there, and decides what to do with each.
-async fn decided(milvus: &Milvus, mut items: Vec<Item>, options: &Options) -> Result<Vec<Item>> {
-    let databases = match milvus.list_databases(pb::ListDatabasesRequest {}).await {
-        Ok(answer) => answer.db_names,
-        Err(failure) if failure.kind == Kind::Unsupported => vec!["default".to_owned()],
-        Err(failure) => return Err(failure),
-    };
-    let (mut taken, mut missing) = (Vec::new(), Vec::new());
+/// Asks which of the collections are there and what an earlier run did, and decides what to do with each.
+async fn decided(
+    milvus: &Milvus,
+    folder: &Bucket,
+    mut items: Vec<Item>,
+    options: &Options,
+) -> Result<(Vec<Item>, BTreeMap<CollectionName, Journal>)> {
+    let databases = databases_of(milvus).await?;
+    let (mut taken, mut missing, mut journals) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut shown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let known = journal::known(folder).await?;
     for item in &mut items {
         let CollectionName { database, name } = &item.target;
-        let there = databases.contains(database) && {
-            let shown = milvus.show_collections(pb::ShowCollectionsRequest { db_name: database.clone() }).await?;
-            shown.collection_names.contains(name)
-        };
+        if databases.contains(database) && !shown.contains_key(database) {
+            let request = pb::ShowCollectionsRequest { db_name: database.clone() };
+            shown.insert(database.clone(), milvus.show_collections(request).await?.collection_names);
+        }
+        let there = shown.get(database).is_some_and(|names| names.contains(name));
+        let journal = Journal::read(folder, &known, milvus.place(), &item.target).await?;
+        if let Some(writer) = journal.worker().await? {
+            let what = format!("{} is being restored by {writer}; nothing was changed", item.target);
+            return Err(Failure::new(Kind::Exists, what, "wait until it is finished, or end that process"));
+        }
+        let earlier = if there { begun(milvus, &item.target, &journal, options).await? } else { Begun::Nothing };
         item.action = match (there, options.skip_create_collection, options.drop_exist_collection) {
-            (true, true, _) => Action::Fill,
             (true, false, true) => Action::DropAndCreate,
+            (true, ..) if earlier == Begun::Whole => Action::Keep,
+            (true, true, _) => Action::Fill,
+            (true, false, false) if earlier == Begun::Part => Action::GoOn,
             (false, false, _) => Action::Create,
             (true, false, false) => {
-                taken.push(item.target.to_string());
+                let wrong =
+                    journal.head().and_then(|head| head.wrong).map(|why| format!(" (left by a restore: {why})"));
+                taken.push(format!("{}{}", item.target, wrong.unwrap_or_default()));
                 Action::Create
             }
             (false, true, _) => {
@@ -177,21 +213,83 @@ async fn decided(milvus: &Milvus, mut items: Vec<Item>, options: &Options) -> Re
                 Action::Create
             }
         };
+        journals.insert(item.target.clone(), journal);
     }
     if !taken.is_empty() {
-        return Err(Failure::new(
-            Kind::Exists,
-            format!("Milvus has {} already; nothing was changed", taken.join(", ")),
-            "give a suffix with -s or other names with --rename, replace them with --drop_exist_collection, or add the \
-             rows to them with --skip_create_collection",
-        ));
+        return Err(are_taken(&taken));
     }
     if !missing.is_empty() {
         let what =
             format!("Milvus has no collection {}, and none is to be created; nothing was changed", missing.join(", "));
         return Err(Failure::new(Kind::NotFound, what, "create them first, or leave --skip_create_collection out"));
     }
-    Ok(items)
+    Ok((items, journals))
+}
+
+/// Refuses names that a restore with these options could not use; asked before anything is copied for it.
+///
+/// # Errors
+/// Names are taken, or missing where they are to be filled.
+pub(super) async fn free(milvus: &Milvus, targets: &[CollectionName], options: &Options) -> Result<()> {
+    if options.drop_exist_collection || options.skip_create_collection {
+        return Ok(());
+    }
+    let mut shown: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let databases = databases_of(milvus).await?;
+    let mut taken = Vec::new();
+    for CollectionName { database, name } in targets.iter().filter(|target| databases.contains(&target.database)) {
+        if !shown.contains_key(database.as_str()) {
+            let request = pb::ShowCollectionsRequest { db_name: database.clone() };
+            shown.insert(database, milvus.show_collections(request).await?.collection_names);
+        }
+        if shown[database.as_str()].contains(name) {
+            taken.push(format!("{database}.{name}"));
+        }
+    }
+    if taken.is_empty() { Ok(()) } else { Err(are_taken(&taken)) }
+}
+
+fn are_taken(taken: &[String]) -> Failure {
+    Failure::new(
+        Kind::Exists,
+        format!("Milvus has {} already; nothing was changed", taken.join(", ")),
+        "give a suffix with -s or other names with --rename, replace them with --drop_exist_collection, or add the rows to \
+         them with --skip_create_collection",
+    )
+}
+
+/// Before 2.2.9 there was one database, which had no name.
+async fn databases_of(milvus: &Milvus) -> Result<Vec<String>> {
+    match milvus.list_databases(pb::ListDatabasesRequest {}).await {
+        Ok(answer) => Ok(answer.db_names),
+        Err(failure) if failure.kind == Kind::Unsupported => Ok(vec!["default".to_owned()]),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What an earlier run of this restore did to a collection that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Nothing: it was there before, or has been made anew since, or is beyond going on.
+    Nothing,
+    /// It made it, and did not finish it.
+    Part,
+    /// It finished it.
+    Whole,
+}
+
+async fn begun(milvus: &Milvus, target: &CollectionName, journal: &Journal, options: &Options) -> Result<Begun> {
+    let Some(head) = journal.head().filter(|head| head.wrong.is_none()) else { return Ok(Begun::Nothing) };
+    let (db_name, collection_name) = (target.database.clone(), target.name.clone());
+    let request = pb::DescribeCollectionRequest { db_name, collection_name, collection_id: 0 };
+    let id = milvus.describe_collection(request).await?.collection_id;
+    // Killed between the making and the word of it: one that is empty can be filled, whoever made it.
+    let unknown = head.collection_id == 0 && collection::count(milvus, target).await? == 0;
+    Ok(match head.rows {
+        Some(_) if head.collection_id == id && head.wanted == options.wanted() => Begun::Whole,
+        _ if head.collection_id == id || unknown => Begun::Part,
+        _ => Begun::Nothing,
+    })
 }
 
 /// Whether every log that the meta names is there, with the length that it should have.
@@ -243,23 +341,5 @@ async fn databases(milvus: &Milvus, backup: &Backup, items: &[Item]) -> Result<(
             .await
             .map_err(|failure| failure.during(&format!("create database {target}")))?;
     }
-    Ok(())
-}
-
-/// Adds the users, roles and grants that are not there yet.
-async fn rbac(milvus: &Milvus, wanted: &RbacMeta, tell: &Tell) -> Result<()> {
-    let there = milvus.backup_rbac(pb::BackupRbacRequest {}).await?.rbac_meta.map(convert::rbac).unwrap_or_default();
-    let mut missing = wanted.clone();
-    missing.users.retain(|user| !there.users.iter().any(|other| other.user == user.user));
-    missing.roles.retain(|role| !there.roles.contains(role));
-    missing.grants.retain(|grant| !there.grants.contains(grant));
-    missing.privilege_groups.retain(|group| !there.privilege_groups.iter().any(|o| o.group_name == group.group_name));
-    tell.say(format!(
-        "{} users, {} roles and {} grants are added; what is there already stays as it is",
-        missing.users.len(),
-        missing.roles.len(),
-        missing.grants.len()
-    ));
-    milvus.restore_rbac(pb::RestoreRbacRequest { rbac_meta: Some(convert::rbac_back(&missing)) }).await?;
     Ok(())
 }

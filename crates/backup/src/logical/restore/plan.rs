@@ -32,6 +32,16 @@ pub struct Options {
     pub rbac: bool,
     /// Whether collections stay unloaded, also those that were loaded.
     pub no_load: bool,
+    /// Whether what was done stays remembered at the end, for a caller that is not done yet.
+    pub keep_journal: bool,
+}
+
+impl Options {
+    /// What is to be done with each collection, as a journal remembers it: a restore that wants more is not done yet.
+    pub(super) fn wanted(&self) -> String {
+        let all = [("rows", !self.meta_only), ("index", self.rebuild_index), ("load", !self.no_load)];
+        all.iter().filter(|(_, is)| *is).map(|(word, _)| *word).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// What happens to a collection.
@@ -43,6 +53,10 @@ pub enum Action {
     DropAndCreate,
     /// Rows go into the one that is there.
     Fill,
+    /// An earlier run of this restore made it; what that left out is done.
+    GoOn,
+    /// An earlier run of this restore made it whole.
+    Keep,
 }
 
 /// One collection.

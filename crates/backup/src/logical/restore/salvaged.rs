@@ -1,11 +1,14 @@
 //! Rows that come from no backup: the same collections, imports and counts, for a caller who knows where the logs lie.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eyrie_api::milvus as pb;
 use eyrie_milvus::logical::meta::SegmentBackup;
 use tokio::sync::Semaphore;
 
+use super::collection::count;
+use super::journal::Journal;
 use super::{Item, Options, Origin, Run};
 use crate::limits::MILVUS_CALL_LIMIT;
 use crate::logical::config::Settings;
@@ -18,6 +21,7 @@ use crate::logical::news::Tell;
 pub(in crate::logical) struct Filling<'r> {
     run: Run<'r>,
     item: &'r Item,
+    journal: Journal,
 }
 
 impl<'r> Filling<'r> {
@@ -26,7 +30,6 @@ impl<'r> Filling<'r> {
         settings: &'r Settings,
         options: &'r Options,
         item: &'r Item,
-        task: String,
         tell: &'r Tell,
     ) -> Filling<'r> {
         let Doors { milvus, storage, store } = doors;
@@ -38,13 +41,14 @@ impl<'r> Filling<'r> {
             storage: storage.clone(),
             settings,
             options,
+            keys: None,
             in_place: true,
-            task,
+            journals: BTreeMap::new(),
             imports: Arc::new(Semaphore::new(settings.concurrency.import_jobs)),
             http: http::client(settings.milvus.ca.as_ref(), MILVUS_CALL_LIMIT),
             tell,
         };
-        Filling { run, item }
+        Filling { run, item, journal: Journal::of_nothing(storage) }
     }
 
     /// Whether the name is free.
@@ -94,7 +98,8 @@ impl<'r> Filling<'r> {
     pub(in crate::logical) async fn import(&self, partition: &str, folder: &str, segment: i64) -> Result<u64> {
         let _turn = self.run.imports.acquire().await;
         let segment = SegmentBackup { segment_id: segment, ..SegmentBackup::default() };
-        self.run.run_import(self.item, partition, &[folder.to_owned(), String::new()], &segment).await
+        let paths = [folder.to_owned(), String::new()];
+        self.run.run_import(self.item, &self.journal, partition, &paths, &segment).await
     }
 
     /// Rows of the collection, as Milvus counts them.
@@ -102,7 +107,7 @@ impl<'r> Filling<'r> {
     /// # Errors
     /// Milvus can't be asked.
     pub(in crate::logical) async fn count(&self) -> Result<u64> {
-        self.run.count(&self.item.target).await
+        count(self.run.milvus, &self.item.target).await
     }
 
     /// The segments of the collection that Milvus has stored, and its id.

@@ -186,7 +186,7 @@ pub async fn rescue(
 ) -> Result<Rescued> {
     let (options, item) = (Options::default(), item(wanted, &plan));
     let task = format!("salvage-temp-{}", chance::word(6));
-    let filling = Filling::new(doors, settings, &options, &item, task.clone(), tell);
+    let filling = Filling::new(doors, settings, &options, &item, tell);
     filling.free().await?;
     let key = wanted.schema.key().unwrap_or_default();
     tell.step("choosing rows");

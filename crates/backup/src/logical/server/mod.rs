@@ -7,6 +7,7 @@
 //! Codes in the body are upstream's; the HTTP status says the same, where upstream says 200 to everything.
 
 mod tasks;
+mod tls;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use eyrie_milvus::logical::BackupName;
 use serde_json::{Value, json};
 
 use self::tasks::{Kind as TaskKind, Tasks};
+pub use self::tls::Certificate;
+use self::tls::TlsListener;
 use super::config::Settings;
 use super::failure::{Failure, Kind, Result};
 use super::store::{State as BackupState, Store};
@@ -43,21 +46,32 @@ struct App {
 type Shared = State<Arc<App>>;
 type Asked = Query<BTreeMap<String, String>>;
 
-/// Serves until `stop` is ready. Tasks of an earlier server that were not finished are told as failed.
+/// Serves until `stop` is ready; with a certificate, encrypted. Other servers may have the same place: each knows its own
+/// tasks, and those of a server that is gone are told as failed.
 ///
 /// # Errors
-/// The place of the backups can't be read.
+/// The place of the backups can't be read or written.
 pub async fn serve(
     settings: Settings,
     listener: tokio::net::TcpListener,
     token: Option<Secret>,
+    certificate: Option<Certificate>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let store = Store::open(&settings)?;
-    let tasks = Tasks::open(store.bucket()).await?;
+    // Held here, so that it ends with this server and not with its last task.
+    let (tasks, _claim) = Tasks::open(store.bucket()).await?;
     let app = Arc::new(App { settings, store, tasks, token });
-    let served = axum::serve(listener, router(app)).with_graceful_shutdown(stop).await;
-    served.map_err(|error| Failure::new(Kind::Unavailable, format!("can't serve: {error}"), "start it again"))
+    let cant =
+        |error: std::io::Error| Failure::new(Kind::Unavailable, format!("can't serve: {error}"), "start it again");
+    match certificate {
+        None => axum::serve(listener, router(app)).with_graceful_shutdown(stop).await,
+        Some(certificate) => {
+            let listener = TlsListener::over(listener, &certificate).map_err(cant)?;
+            axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+        }
+    }
+    .map_err(cant)
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -110,6 +124,7 @@ async fn create_backup(State(app): Shared, headers: HeaderMap, body: Bytes) -> R
 async fn begin_create(app: Arc<App>, request: wire::Create) -> Result<Value> {
     let wait = !request.in_background;
     let mut options = request.options()?;
+    options.recipients = app.settings.recipients()?;
     let name = options.name.get_or_insert_with(create::name_of_now).clone();
     let settings = app.settings.clone();
     // A task has its own connections: they live on its thread.
@@ -181,7 +196,7 @@ async fn get_backup(State(app): Shared, headers: HeaderMap, Query(asked): Asked)
 
 async fn find(app: &App, asked: &BTreeMap<String, String>) -> Result<Value> {
     if let Some(id) = asked.get("backup_id").filter(|id| !id.is_empty()) {
-        if let Some(task) = app.tasks.get(id).await {
+        if let Some(task) = app.tasks.get(id).await? {
             return Ok(task);
         }
         let listed = app.store.list().await?;
@@ -210,11 +225,11 @@ async fn delete_backup(State(app): Shared, headers: HeaderMap, Query(asked): Ask
 async fn get_restore(State(app): Shared, headers: HeaderMap, Query(asked): Asked) -> Response {
     let id = asked.get("id").map_or("", String::as_str);
     let none = || Failure::new(Kind::NotFound, format!("there is no task {id}"), "GET /api/v1/tasks names all");
-    answer(&headers, "", app.tasks.get(id).await.ok_or_else(none))
+    answer(&headers, "", app.tasks.get(id).await.and_then(|task| task.ok_or_else(none)))
 }
 
 async fn list_tasks(State(app): Shared, headers: HeaderMap) -> Response {
-    answer(&headers, "", Ok(app.tasks.all().await))
+    answer(&headers, "", app.tasks.all().await)
 }
 
 async fn cancel(State(app): Shared, headers: HeaderMap, Query(asked): Asked) -> Response {

@@ -1,14 +1,23 @@
 //! Runs that go on behind a request: begun, watched, cancelled, and remembered in the bucket across restarts.
+//!
+//! ```text
+//! <root>/_tasks/<id>.json              a task, and which server has it
+//! <root>/_tasks/servers/<server>.json  that the server lives
+//! ```
+//!
+//! Several servers may share a place. What a server does itself it knows from memory; of the others' tasks it reads what they
+//! wrote, and one that is at work in a server that is gone has failed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot, watch};
 
+use super::super::claims::{Claim, Working};
 use super::super::failure::{Failure, Kind as FailureKind, Result};
 use super::super::news::{News, Tell};
 use crate::bucket::Bucket;
@@ -37,6 +46,9 @@ struct Record {
     kind: Kind,
     name: String,
     state_code: i32,
+    /// The server whose task it is.
+    #[serde(default)]
+    server: String,
     #[serde(default)]
     error: String,
     start_time: u64,
@@ -66,36 +78,21 @@ struct Progress {
 #[derive(Clone)]
 pub(super) struct Tasks {
     bucket: Bucket,
+    /// This server's word.
+    server: String,
+    /// This server's tasks.
     tasks: Arc<Mutex<BTreeMap<String, Task>>>,
 }
 
 impl Tasks {
-    /// Reads what earlier servers remembered.
-    pub(super) async fn open(bucket: &Bucket) -> Result<Tasks> {
+    /// Begins to remember tasks in a place; the claim says that this server lives.
+    pub(super) async fn open(bucket: &Bucket) -> Result<(Tasks, Claim)> {
         let bucket = bucket.below(FOLDER)?;
-        let mut tasks = BTreeMap::new();
-        let mut listed = bucket.list("");
-        loop {
-            let entry = match listed.try_next().await {
-                Ok(Some(entry)) => entry,
-                Ok(None) => break,
-                Err(error) if error.is_not_found() => break,
-                Err(error) => return Err(error.into()),
-            };
-            let read = bucket.read(&entry.key).await?;
-            // What is no record was put there by somebody else; it is left alone.
-            let Ok(mut record) = serde_json::from_slice::<Record>(&read) else { continue };
-            if record.state_code == EXECUTING {
-                record.state_code = FAILED;
-                record.error = "the server ended meanwhile; begin it again: what is there is not copied again".into();
-                record.end_time = TimeMs::now().0;
-                bucket.put(&entry.key, bytes(&record)).await?;
-            }
-            let (_, ended) = watch::channel(true);
-            let id = record.id.clone();
-            tasks.insert(id, Task { record, progress: Arc::default(), ended, failure: None, stop: None });
-        }
-        Ok(Tasks { bucket, tasks: Arc::new(Mutex::new(tasks)) })
+        let server = chance::word(8);
+        let taken =
+            |_: &str| Failure::new(FailureKind::Exists, "another server has this server's word", "start it again");
+        let claim = Claim::take(&bucket, &server_key(&server), taken).await?;
+        Ok((Tasks { bucket, server, tasks: Arc::default() }, claim))
     }
 
     /// Begins a task on a thread of its own; its id.
@@ -104,12 +101,13 @@ impl Tasks {
         R: FnOnce(Tell) -> F + Send + 'static,
         F: Future<Output = Result<Value>>,
     {
-        self.forget_oldest().await;
+        self.forget_oldest().await?;
         let record = Record {
             id: chance::word(16),
             kind,
             name: name.to_owned(),
             state_code: EXECUTING,
+            server: self.server.clone(),
             error: String::new(),
             start_time: TimeMs::now().0,
             end_time: 0,
@@ -177,20 +175,68 @@ impl Tasks {
                 return Err(failure);
             }
         }
-        Ok(self.get(id).await.unwrap_or_default())
+        Ok(self.get(id).await?.unwrap_or_default())
     }
 
     /// One task.
-    pub(super) async fn get(&self, id: &str) -> Option<Value> {
-        self.tasks.lock().await.get(id).map(shown)
+    pub(super) async fn get(&self, id: &str) -> Result<Option<Value>> {
+        if let Some(task) = self.tasks.lock().await.get(id) {
+            return Ok(Some(shown(&task.record, &task.progress)));
+        }
+        Ok(self.remembered(&key(id)).await?.map(|record| shown(&record, &Progress::default())))
     }
 
     /// All tasks, oldest first.
-    pub(super) async fn all(&self) -> Value {
-        let tasks = self.tasks.lock().await;
-        let mut all: Vec<(&u64, Value)> = tasks.values().map(|task| (&task.record.start_time, shown(task))).collect();
-        all.sort_by_key(|(start, _)| **start);
-        all.into_iter().map(|(_, task)| task).collect()
+    pub(super) async fn all(&self) -> Result<Value> {
+        let mut all: BTreeMap<(u64, String), Value> = BTreeMap::new();
+        for record in self.all_remembered().await? {
+            all.insert((record.start_time, record.id.clone()), shown(&record, &Progress::default()));
+        }
+        for task in self.tasks.lock().await.values() {
+            all.insert((task.record.start_time, task.record.id.clone()), shown(&task.record, &task.progress));
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// What is remembered of a task, which has failed if its server is gone.
+    async fn remembered(&self, key: &str) -> Result<Option<Record>> {
+        // What is asked for comes from a caller: only what can be a task's name is looked for.
+        if !key.strip_suffix(".json").is_some_and(|id| !id.is_empty() && id.bytes().all(|c| c.is_ascii_alphanumeric()))
+        {
+            return Ok(None);
+        }
+        let read = match self.bucket.read(key).await {
+            Ok(read) => read,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // What is no record was put there by somebody else; it is left alone.
+        let Ok(mut record) = serde_json::from_slice::<Record>(&read) else { return Ok(None) };
+        if record.state_code == EXECUTING && record.server != self.server && !self.lives(&record.server).await? {
+            record.state_code = FAILED;
+            record.error = "the server ended meanwhile; begin it again: what is there is not copied again".into();
+            record.end_time = TimeMs::now().0;
+            self.bucket.put(key, bytes(&record)).await?;
+            self.bucket.delete(&server_key(&record.server)).await?;
+        }
+        Ok(Some(record))
+    }
+
+    /// What is remembered of all tasks.
+    async fn all_remembered(&self) -> Result<Vec<Record>> {
+        let keys: Vec<_> = self.bucket.list("").try_collect().await?;
+        let keys = keys.into_iter().map(|entry| entry.key).filter(|key| !key.contains('/'));
+        let read = futures::stream::iter(keys).map(|key| async move { self.remembered(&key).await });
+        let read: Vec<Option<Record>> = read.buffer_unordered(self.bucket.parallel()).try_collect().await?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    async fn lives(&self, server: &str) -> Result<bool> {
+        if server.is_empty() {
+            return Ok(false);
+        }
+        let working = Working::at(&self.bucket, &server_key(server)).await?;
+        Ok(working.is_some_and(|working| working.lives()))
     }
 
     /// The task that is at work on a backup.
@@ -199,15 +245,20 @@ impl Tasks {
         let mine = |task: &&Task| {
             (task.record.kind, task.record.name.as_str(), task.record.state_code) == (kind, name, EXECUTING)
         };
-        tasks.values().find(mine).map(shown)
+        tasks.values().find(mine).map(|task| shown(&task.record, &task.progress))
     }
 
     /// Ends a task before its time.
     pub(super) async fn cancel(&self, id: &str) -> Result<Value> {
         let mut tasks = self.tasks.lock().await;
-        let none =
-            || Failure::new(FailureKind::NotFound, format!("there is no task {id}"), "GET /api/v1/tasks names all");
-        let task = tasks.get_mut(id).ok_or_else(none)?;
+        let Some(task) = tasks.get_mut(id) else {
+            let elsewhere = self.remembered(&key(id)).await?;
+            let (what, next) = match elsewhere.is_some_and(|record| record.state_code == EXECUTING) {
+                true => (format!("the task {id} is another server's"), "ask the server that began it"),
+                false => (format!("no task {id} is at work here"), "GET /api/v1/tasks names all"),
+            };
+            return Err(Failure::new(FailureKind::NotFound, what, next));
+        };
         if task.record.state_code == EXECUTING {
             if let Some(stop) = task.stop.take() {
                 // One that has ended just now does not hear it.
@@ -217,27 +268,31 @@ impl Tasks {
             task.record.end_time = TimeMs::now().0;
             self.bucket.put(&key(id), bytes(&task.record)).await?;
         }
-        Ok(shown(task))
+        Ok(shown(&task.record, &task.progress))
     }
 
-    async fn forget_oldest(&self) {
-        let mut tasks = self.tasks.lock().await;
-        while tasks.len() >= TASKS_KEPT {
-            let ended = tasks.values().filter(|task| task.record.state_code != EXECUTING);
-            let Some(oldest) = ended.min_by_key(|task| task.record.start_time).map(|task| task.record.id.clone())
-            else {
-                return;
-            };
-            tasks.remove(&oldest);
-            let _ = self.bucket.delete(&key(&oldest)).await;
+    /// Keeps the number of remembered tasks bounded: the oldest that have ended go.
+    async fn forget_oldest(&self) -> Result<()> {
+        let keys: Vec<_> = self.bucket.list("").try_collect().await?;
+        let remembered = keys.iter().filter(|entry| !entry.key.contains('/')).count();
+        if remembered < TASKS_KEPT {
+            return Ok(());
         }
+        let mut ended = self.all_remembered().await?;
+        ended.retain(|record| record.state_code != EXECUTING);
+        ended.sort_by_key(|record| record.start_time);
+        let mut tasks = self.tasks.lock().await;
+        for record in ended.into_iter().take(remembered - TASKS_KEPT + 1) {
+            tasks.remove(&record.id);
+            self.bucket.delete(&key(&record.id)).await?;
+        }
+        Ok(())
     }
 }
 
 /// A task as upstream shows it.
-fn shown(task: &Task) -> Value {
-    let record = &task.record;
-    let (done, total) = (task.progress.done.load(Ordering::Relaxed), task.progress.total.load(Ordering::Relaxed));
+fn shown(record: &Record, progress: &Progress) -> Value {
+    let (done, total) = (progress.done.load(Ordering::Relaxed), progress.total.load(Ordering::Relaxed));
     let progress = match record.state_code {
         SUCCESS => 100,
         _ => done.min(total).saturating_mul(100).checked_div(total).unwrap_or(0).min(99),
@@ -257,6 +312,10 @@ fn shown(task: &Task) -> Value {
 
 fn key(id: &str) -> String {
     format!("{id}.json")
+}
+
+fn server_key(server: &str) -> String {
+    format!("servers/{server}.json")
 }
 
 fn bytes(record: &Record) -> Vec<u8> {
