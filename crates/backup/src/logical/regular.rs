@@ -254,8 +254,9 @@ mod tests {
         let mut strange = all.clone();
         strange[0].own = false;
         strange[1].counts = false;
-        strange[9].holders.insert(strange[3].name.clone());
-        strange[3].holders.insert(strange[2].name.clone());
+        let (third, fourth) = (strange[2].name.clone(), strange[3].name.clone());
+        strange[9].holders.insert(fourth);
+        strange[3].holders.insert(third);
         assert_eq!(days(&strange, 1, 1, 1000), [9, 8, 7, 6, 5], "what others hold is needed");
         let mut partial = all;
         partial[9].partial = true;

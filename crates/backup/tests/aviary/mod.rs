@@ -452,7 +452,7 @@ impl MilvusService for Aviary {
     }
 
     async fn create_partition(&self, request: Request<pb::CreatePartitionRequest>) -> Answer<pb::Status> {
-        self.meet()?;
+        self.meet().await?;
         let (request, id) = (request.into_inner(), self.id());
         let mut state = self.state.lock().unwrap();
         let collection = state.collections.get_mut(&request.collection_name).unwrap();
