@@ -161,6 +161,7 @@ const WALLS: &[Wall] = &[
             "thiserror",
             "tokio",
             "tokio-rustls",
+            "tokio-rustls",
             "tokio-stream",
             "tonic",
             "zstd",
