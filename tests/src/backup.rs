@@ -1,5 +1,6 @@
-//! `eyrie backup` as a person runs it. What it must remember itself lies in the test's own folder: a person's pins name
-//! archives of the same address, and an archive that a test made is gone when the next one begins.
+//! `eyrie backup` and `milvus-backup` as a person runs them. What the first must remember itself lies in the test's own
+//! folder: a person's pins name archives of the same address, and an archive that a test made is gone when the next one
+//! begins.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use crate::binaries::Program;
 use crate::place::Place;
+use crate::store::bounded;
 
 /// How long news of a tail are waited for.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -125,4 +127,25 @@ impl Drop for Tail {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The value of a series of a page of the agent's metrics.
+pub fn value(page: &str, series: &str) -> Option<f64> {
+    page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+/// Runs `milvus-backup` in `dir` with this configuration; exit code, what it answered and what it said.
+pub fn milvus_backup(
+    place: &Place,
+    dir: &Path,
+    config: &Path,
+    args: &[&str],
+    patience: Duration,
+) -> Result<(i32, String, String)> {
+    let mut command = place.command(&Program::under_test()?.serve[0]);
+    command.arg("milvus-backup").args(args).arg("--config").arg(config);
+    command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = bounded(&mut command, patience)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr)))
 }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use eyrie_tests::backup::value;
 use eyrie_tests::binaries::Program;
 use eyrie_tests::ports;
 use eyrie_tests::store::{Setup, Store};
@@ -212,11 +213,6 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The value of a series of a page of metrics.
-fn value(page: &str, series: &str) -> Option<f64> {
-    page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 fn until(what: &str, reached: impl Fn() -> Result<bool>) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use eyrie_tests::backup::Backup;
+use eyrie_tests::backup::{Backup, value};
 use eyrie_tests::binaries::Program;
 use eyrie_tests::load::Dice;
 use eyrie_tests::milvus::{Milvus, Storage};
@@ -315,11 +315,6 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The value of a series of a page of metrics.
-fn value(page: &str, series: &str) -> Option<f64> {
-    page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// How a bucket on an S3 server is reached, as fields of YAML.

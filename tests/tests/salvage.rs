@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use eyrie_tests::backup::milvus_backup;
 use eyrie_tests::binaries::Program;
 use eyrie_tests::milvus::Milvus;
 use eyrie_tests::place::Place;
-use eyrie_tests::store::{Setup, Store, bounded};
+use eyrie_tests::store::{Setup, Store};
 use eyrie_tests::verdict::Verdict;
 use serde_json::{Value, json};
 
@@ -149,13 +149,7 @@ impl World {
 
     /// Runs the tool; exit code, what it answered and what it said.
     fn run(&self, args: &[&str]) -> Result<(i32, String, String)> {
-        let eyrie = Program::under_test()?.serve.first().context("a program")?.clone();
-        let mut c = self.place.command(eyrie);
-        c.arg("milvus-backup").args(args).arg("--config").arg(&self.config);
-        c.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let out = bounded(&mut c, PATIENCE)?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((out.status.code().unwrap_or(-1), text(&out.stdout), text(&out.stderr)))
+        milvus_backup(&self.place, self.dir.path(), &self.config, args, PATIENCE)
     }
 
     fn tool(&self, args: &[&str]) -> Result<String> {

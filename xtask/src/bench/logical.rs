@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::report::median;
 use super::sides::{Member, Side};
 use crate::peers::Peers;
 use crate::shell;
@@ -97,7 +98,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             value["objects_copied"], value["objects_held"]
         );
     }
-    let (plain, whole, skipped, more) = (middle(&plain), middle(&whole), middle(&skipped), middle(&more));
+    let (plain, whole, skipped, more) = (median(&plain), median(&whole), median(&skipped), median(&more));
     println!(
         "{} rows, {} MB in logs, {} copies at once, medians of {} rounds:",
         options.rows,
@@ -285,10 +286,4 @@ fn config(dir: &Path, etcd: &str, objects: &Path, ports: &[u16]) -> String {
          log: {{ level: warn, stdout: true }}\n\
          common: {{ storageType: local }}\n"
     )
-}
-
-fn middle(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::report::median;
 use crate::shell;
 
 const USAGE: &str = "\
@@ -211,12 +212,6 @@ impl Drop for Server {
 fn row(name: &str, sides: &[Vec<f64>; 2]) {
     let (rclone, eyrie) = (median(&sides[0]), median(&sides[1]));
     println!("{name:10} rclone {rclone:7.2} s   eyrie {eyrie:7.2} s   rclone/eyrie {:.2}", rclone / eyrie);
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn last(values: &[f64]) -> f64 {

@@ -184,10 +184,14 @@ fn cell(values: &[f64], unit: &str) -> String {
     format!("{} {unit}{spread}", pretty(median(values)))
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle one, or what lies between the two in the middle; no number when there is none.
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
+    if sorted.is_empty() {
+        return f64::NAN;
+    }
     if sorted.len().is_multiple_of(2) { (sorted[middle - 1] + sorted[middle]) / 2.0 } else { sorted[middle] }
 }
 

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use super::cases::puts;
 use super::load::Pace;
+use super::report::median;
 use super::sides::{Member, Side, cpu_of};
 use crate::peers::Peers;
 use crate::shell;
@@ -115,7 +116,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         }
     }
     println!("medians of {} rounds of {} s:", options.rounds, options.time.as_secs());
-    println!("  behind at {} puts/s: {:.2} s median, {:.2} s p99", options.rate, middle(&medians), middle(&p99s));
+    println!("  behind at {} puts/s: {:.2} s median, {:.2} s p99", options.rate, median(&medians), median(&p99s));
     compare("upstream at full speed", &costs);
     compare("upstream at half speed", &paced);
     Ok(())
@@ -146,7 +147,7 @@ impl Cost {
 }
 
 fn medians_of(costs: &[Cost]) -> Cost {
-    let of = |part: fn(&Cost) -> f64| middle(&costs.iter().map(part).collect::<Vec<_>>());
+    let of = |part: fn(&Cost) -> f64| median(&costs.iter().map(part).collect::<Vec<_>>());
     Cost {
         rate: of(|cost| cost.rate),
         p99: of(|cost| cost.p99),
@@ -330,10 +331,4 @@ impl Drop for Tail {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn middle(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

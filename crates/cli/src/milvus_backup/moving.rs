@@ -12,6 +12,7 @@ use eyrie_milvus::logical::Renames;
 use serde_json::json;
 
 use super::create::filter;
+use super::restore::ends;
 use super::tell::Shown;
 use super::{Context, DONE, FAILED, list};
 use crate::progress::{Output, json};
@@ -183,13 +184,7 @@ fn finished(output: Output, moved: &Moved) {
                     "target_rows": one.target_rows, "differs": one.differs(),
                 })
             };
-            let done: Vec<_> =
-                restored.done.iter().map(|(name, rows)| json!({ "name": name.to_string(), "rows": rows })).collect();
-            let failed: Vec<_> = restored
-                .failed
-                .iter()
-                .map(|(name, why)| json!({ "name": name.to_string(), "why": why.line() }))
-                .collect();
+            let (done, failed) = ends(restored);
             json(&json!({
                 "event": "moved", "name": moved.name.as_str(), "done": done, "failed": failed, "missing": moved.missing,
                 "compared": moved.compared.iter().map(compared).collect::<Vec<_>>(), "backup_kept": moved.kept,

@@ -4,7 +4,7 @@ use eyrie_backup::logical::restore::{self, Action, Item, Options, Restored};
 use eyrie_backup::logical::{Doors, Failure, Kind};
 use eyrie_milvus::logical::Renames;
 use indicatif::HumanBytes;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::create::filter;
 use super::tell::Shown;
@@ -146,16 +146,17 @@ fn planned(output: Output, items: &[Item]) {
     }
 }
 
+/// What was done and what failed, in JSON.
+pub(super) fn ends(restored: &Restored) -> (Vec<Value>, Vec<Value>) {
+    let done = restored.done.iter().map(|(name, rows)| json!({ "name": name.to_string(), "rows": rows }));
+    let failed = restored.failed.iter().map(|(name, why)| json!({ "name": name.to_string(), "why": why.line() }));
+    (done.collect(), failed.collect())
+}
+
 fn finished(output: Output, restored: &Restored, indexed: bool) {
     match output {
         Output::Json => {
-            let done: Vec<_> =
-                restored.done.iter().map(|(name, rows)| json!({ "name": name.to_string(), "rows": rows })).collect();
-            let failed: Vec<_> = restored
-                .failed
-                .iter()
-                .map(|(name, why)| json!({ "name": name.to_string(), "why": why.line() }))
-                .collect();
+            let (done, failed) = ends(restored);
             json(&json!({ "event": "restored", "done": done, "failed": failed }));
         }
         Output::Text => {
