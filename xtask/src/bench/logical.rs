@@ -151,12 +151,14 @@ impl Bench<'_> {
     fn copy(&self) -> Result<f64> {
         let target = self.options.dir.join("plain");
         fs::create_dir_all(&target)?;
+        // the folders first: two `cp --parents` that make the same one disturb each other
         let script = format!(
-            "cd '{}' && find insert_log delta_log -type f 2>/dev/null | xargs -r -P {} -n 1 cp --parents -t '{}' && sync -f '{}'",
-            self.milvus.objects.display(),
-            self.options.parallel,
-            target.display(),
-            target.display()
+            "cd '{objects}' && logs=$(ls -d insert_log delta_log 2>/dev/null); \
+             find $logs -type d | (cd '{target}' && xargs mkdir -p) && \
+             find $logs -type f | xargs -P {parallel} -I @ cp @ '{target}'/@ && sync -f '{target}'",
+            objects = self.milvus.objects.display(),
+            parallel = self.options.parallel,
+            target = target.display(),
         );
         let began = Instant::now();
         shell::output("sh", &["-c", &script])?;
@@ -223,17 +225,18 @@ impl Milvus {
         fs::create_dir_all(&configs)?;
         let ports: Vec<u16> = free_ports(9)?;
         fs::write(configs.join("milvus.yaml"), config(dir, &etcd.address.to_string(), &objects, &ports))?;
+        fs::copy(glog_config(&peer)?, configs.join("glog.conf"))?;
         let file = fs::File::create(&log)?;
         let mut command = Command::new(bin.join("milvus"));
         command.args(["run", "standalone"]).current_dir(dir).env("LD_LIBRARY_PATH", &bin).env("MILVUSCONF", &configs);
         command.env("DEPLOY_MODE", "STANDALONE").env("METRICS_PORT", ports[8].to_string());
         let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn()?;
-        let milvus = Milvus { child, python, objects, port: ports[0], log };
+        let mut milvus = Milvus { child, python, objects, port: ports[0], log };
         let (url, began) = (format!("http://127.0.0.1:{}/healthz", ports[8]), Instant::now());
         while !shell::output("curl", &["-sS", "--fail", "--noproxy", "*", &url])
             .is_ok_and(|said| said.starts_with("OK"))
         {
-            if began.elapsed() > START_MAX {
+            if began.elapsed() > START_MAX || milvus.child.try_wait()?.is_some() {
                 bail!("Milvus does not get healthy; its log is {}", milvus.log.display());
             }
             std::thread::sleep(Duration::from_millis(500));
@@ -258,6 +261,17 @@ impl Drop for Milvus {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The logging settings that come with the Milvus of the Python package: without them the server crashes at its start.
+fn glog_config(peer: &Path) -> Result<PathBuf> {
+    for version in fs::read_dir(peer.join("lib"))? {
+        let file = version?.path().join("site-packages/milvus/data/glog.conf");
+        if file.is_file() {
+            return Ok(file);
+        }
+    }
+    bail!("no glog.conf in {}", peer.display())
 }
 
 /// Ports that were free a moment ago, all different.

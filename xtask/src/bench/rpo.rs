@@ -34,6 +34,8 @@ Upstream's binaries come from <target>/peers/etcd or ETCD_PEERS_DIR. EYRIE_BIN n
 
 /// How long the tail may take to begin, or to record the last piece.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What upstream answers to a put when too many wait to be applied.
+const TOO_MANY: &str = "etcdserver: too many requests";
 /// News that wait to be read: more than a run has pieces.
 const NEWS_MAX: usize = 1 << 16;
 
@@ -72,6 +74,8 @@ struct Cost {
     rate: f64,
     /// The time that the slowest of a hundred takes, in milliseconds.
     p99: f64,
+    /// Puts that the store refused because too many wait, of a hundred.
+    refused: f64,
     /// CPU time of the store for a put, in microseconds.
     store: f64,
     /// That of the listener.
@@ -140,8 +144,8 @@ fn compare(what: &str, costs: &[Vec<Cost>; 3]) {
 impl Cost {
     fn text(&self) -> String {
         format!(
-            "{:.0} puts/s, p99 {:.1} ms, {:.1} µs of CPU in the store for each, {:.1} in the listener",
-            self.rate, self.p99, self.store, self.listener
+            "{:.0} puts/s, {:.1} % refused, p99 {:.1} ms, {:.1} µs of CPU in the store for each, {:.1} in the listener",
+            self.rate, self.refused, self.p99, self.store, self.listener
         )
     }
 }
@@ -151,6 +155,7 @@ fn medians_of(costs: &[Cost]) -> Cost {
     Cost {
         rate: of(|cost| cost.rate),
         p99: of(|cost| cost.p99),
+        refused: of(|cost| cost.refused),
         store: of(|cost| cost.store),
         listener: of(|cost| cost.listener),
     }
@@ -222,7 +227,10 @@ fn measured(options: &Options, upstream: &Side, eyrie: &Path, beside: Beside, pa
     let pid = tail.as_ref().map(|tail: &Tail| tail.child.id()).or(watch.as_ref().map(|watch: &Watch| watch.0.id()));
     let listened = || pid.map_or(Ok(Duration::ZERO), cpu_of);
     let (store_before, listener_before) = (member.cpu()?, listened()?);
-    let outcome = puts(&member, pace, u64::MAX, options.time, u64::MAX)?.all_well()?;
+    let outcome = puts(&member, pace, u64::MAX, options.time, u64::MAX)?;
+    // a store that cannot keep up with a rate says so, and that is a figure
+    let too_many = outcome.first_failure.as_ref().is_some_and(|why| why.contains(TOO_MANY));
+    let outcome = if too_many { outcome } else { outcome.all_well()? };
     let (store, listener) = (member.cpu()? - store_before, listened()? - listener_before);
     drop(watch);
     if let Some(tail) = tail {
@@ -232,7 +240,8 @@ fn measured(options: &Options, upstream: &Side, eyrie: &Path, beside: Beside, pa
     let _ = fs::remove_dir_all(&options.archive);
     let a_put = |spent: Duration| spent.as_secs_f64() * 1e6 / outcome.done.max(1) as f64;
     let p99 = outcome.latencies.quantile(0.99).as_secs_f64() * 1e3;
-    Ok(Cost { rate: outcome.rate(), p99, store: a_put(store), listener: a_put(listener) })
+    let refused = outcome.failed as f64 * 100.0 / (outcome.failed + outcome.done).max(1) as f64;
+    Ok(Cost { rate: outcome.rate(), p99, refused, store: a_put(store), listener: a_put(listener) })
 }
 
 fn fresh(options: &Options, upstream: &Side) -> Result<Member> {
