@@ -4,6 +4,7 @@
 //! out unevenly, and would let a second process listen on the same port without anybody noticing.
 
 mod lobby;
+mod together;
 mod welcome;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};

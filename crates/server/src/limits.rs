@@ -119,8 +119,8 @@ pub(crate) const SNAPSHOT_PART_KEPT: Duration = Duration::from_secs(60);
 pub(crate) const SNAPSHOT_LET_GO_MAX: Duration = Duration::from_secs(2);
 /// How long an acceptor rests after an error such as too many open files.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A linearizable read whose index was not named is asked for again after so long.
-pub(crate) const READ_INDEX_RETRY: Duration = Duration::from_millis(200);
+/// Readers that may wait for the index to read at; each is an open request, which costs far more than its place here.
+pub(crate) const READERS_WAITING_MAX: usize = 100_000;
 /// How long a voter must have been connected to count when the members change (etcd's figure).
 pub(crate) const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 /// How long a removed member goes on, so that others hear what it knows (etcd's figure).

@@ -417,7 +417,7 @@ impl Store {
 
     async fn read_index(&self) -> Result<(), ServeError> {
         let (reader, index) = Waiter::new();
-        self.shared.inbox.put(Item::ReadIndex(reader))?;
+        self.shared.inbox.put_reader(reader)?;
         let index = index.await.map_err(|_| ServeError::Stopped)??;
         self.applied_up_to(index).await;
         Ok(())

@@ -11,11 +11,12 @@ mod asked;
 mod round;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use eyrie_raft::{
-    Entry, EntryKind, Group, HardState, LogStart, Membership, MembershipChange, Message, Pace, SnapshotMark, UnderWay,
-    Work,
+    Entry, EntryKind, Group, HardState, LogStart, Membership, MembershipChange, Message, Pace, Questions, SnapshotMark,
+    UnderWay, Work,
 };
 use eyrie_state::{Applied, Command, LogIndex, MemTables, Proposal, Range, RangeAnswer, State, Tables, Term};
 use eyrie_tests::history::Value;
@@ -30,8 +31,6 @@ use crate::oracle::Oracle;
 
 /// Ticks without a leader before an election.
 const ELECTION_TICKS: usize = 10;
-/// A read index without an answer is asked for anew after this.
-const READ_RETRY: Time = 200_000;
 /// Entries that are compared by digest: one of so many.
 const DIGEST_EVERY: u64 = 5;
 /// Keys that one step of a compaction looks at.
@@ -145,8 +144,7 @@ struct Elsewhere {
 #[derive(Default)]
 struct Reads {
     gathered: Vec<(RequestId, Range)>,
-    asked: Option<(u64, Time, Vec<(RequestId, Range)>)>,
-    next: u64,
+    questions: Questions<(RequestId, Range)>,
     /// Named indexes that are not applied yet.
     wait_for: Vec<(u64, RequestId, Range)>,
 }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::lobby::Lobby;
+use super::together::Together;
 use crate::dispatch::Dispatch;
 use crate::limits::{FIRST_BYTE_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT};
 use crate::log_warn;
@@ -167,12 +168,15 @@ where
         .max_concurrent_streams(manners.max_concurrent_streams)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(manners.keepalive_interval)
-        .keep_alive_timeout(manners.keepalive_timeout);
+        .keep_alive_timeout(manners.keepalive_timeout)
+        // Upstream's has none, and every answer would pay for it.
+        .auto_date_header(false);
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
+        .writev(true)
         .keep_alive(true);
     let dispatch = guest.door.dispatch.clone();
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
@@ -181,7 +185,7 @@ where
         }
         dispatch.clone().call(request)
     });
-    let talking = builder.serve_connection(io, service);
+    let talking = builder.serve_connection(Together::new(io), service);
     tokio::pin!(talking);
     let mut stopped = guest.stopped.clone();
     tokio::select! {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::reads::Reader;
 use crate::errors::ServeError;
-use crate::limits::PROPOSALS_WAITING_MAX;
+use crate::limits::{PROPOSALS_WAITING_MAX, READERS_WAITING_MAX};
 
 /// What a proposer hears once its command is applied.
 pub(crate) type Outcome = Result<(Revision, Result<Answer, Refusal>), ServeError>;
@@ -52,8 +52,6 @@ pub(crate) struct Placement {
 pub(crate) enum Item {
     /// Put a command in the log.
     Propose(Proposal),
-    /// Find the index that a linearizable read must wait for.
-    ReadIndex(Reader),
     /// Hand leadership to this member.
     TransferLeader(u64),
     /// Another member said something.
@@ -94,6 +92,10 @@ struct Waiting {
     items: Vec<Item>,
     /// How many of them came from other members.
     from_peers: usize,
+    /// Who waits for the next question about the index to read at.
+    readers: Vec<Reader>,
+    /// So many of them wake the thread; `None`: no number does.
+    readers_awaited: Option<usize>,
     closed: bool,
 }
 
@@ -130,6 +132,40 @@ impl Inbox {
             self.wake();
         }
         Ok(())
+    }
+
+    /// Puts in somebody who reads. The thread is woken once as many wait as it asked for ([`Inbox::await_readers`]).
+    ///
+    /// # Errors
+    /// [`ServeError::TooManyRequests`] when full, [`ServeError::Stopped`] after [`Inbox::close`].
+    pub(crate) fn put_reader(&self, reader: Reader) -> Result<(), ServeError> {
+        let enough = {
+            let mut waiting = self.waiting.lock();
+            if waiting.closed {
+                return Err(ServeError::Stopped);
+            }
+            if waiting.readers.len() >= READERS_WAITING_MAX {
+                return Err(ServeError::TooManyRequests);
+            }
+            waiting.readers.push(reader);
+            waiting.readers_awaited == Some(waiting.readers.len())
+        };
+        if enough {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// From now on so many readers wake the thread; `None`: no number does. Returns whether so many wait already.
+    pub(crate) fn await_readers(&self, count: Option<usize>) -> bool {
+        let mut waiting = self.waiting.lock();
+        waiting.readers_awaited = count;
+        count.is_some_and(|count| waiting.readers.len() >= count)
+    }
+
+    /// Takes all who read.
+    pub(crate) fn take_readers(&self) -> Vec<Reader> {
+        std::mem::take(&mut self.waiting.lock().readers)
     }
 
     /// As [`Inbox::put`], for what other members say: whoever hears them asks for the backlog first. Returns whether
@@ -192,11 +228,12 @@ impl Inbox {
         self.waiting.lock().closed
     }
 
-    /// Takes nothing more. Returns what still waited.
+    /// Takes nothing more. Returns what still waited; who reads is told that the member has stopped.
     pub(crate) fn close(&self) -> Vec<Item> {
         let mut waiting = self.waiting.lock();
         waiting.closed = true;
         waiting.from_peers = 0;
+        waiting.readers.clear();
         std::mem::take(&mut waiting.items)
     }
 }

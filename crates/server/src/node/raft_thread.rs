@@ -99,8 +99,10 @@ impl RaftThread {
         loop {
             self.settle(affairs)?;
             let may_go_on = affairs.holds() && !self.log.is_busy();
+            let now = Instant::now();
+            let readers_patience = affairs.reads.patience(&shared.inbox);
             let patience = if carried.is_empty() && !may_go_on {
-                next_tick.saturating_duration_since(Instant::now())
+                next_tick.saturating_duration_since(now).min(readers_patience)
             } else {
                 Duration::ZERO
             };
@@ -129,10 +131,8 @@ impl RaftThread {
             }
             let (then, rest) = self.take_up(items, affairs)?;
             carried = rest;
-            if affairs.reads.any() {
-                let again = affairs.reads.ask(&mut self.group, now);
-                self.shared.metrics.server.slow_read_indexes.inc_by(again as u64);
-            }
+            let again = affairs.reads.ask(&mut self.group, &shared.inbox);
+            shared.metrics.server.slow_read_indexes.inc_by(again as u64);
             if then == Then::Stop {
                 self.settle(affairs)?;
                 self.hand_over(affairs)?;
@@ -197,7 +197,6 @@ impl RaftThread {
                         break;
                     }
                 }
-                Item::ReadIndex(reader) => affairs.reads.add(reader),
                 // Lost, as on a bad network: its sender says it again when this member has come on.
                 Item::Heard(message) if message.has_entries() && self.log.is_flooded() => {}
                 Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
@@ -462,11 +461,12 @@ impl RaftThread {
                 self.group.tick();
                 next_tick = Instant::now() + self.tick;
             }
+            // They are told that this member has stopped.
+            drop(self.shared.inbox.take_readers());
             for item in items {
                 match item {
                     Item::Heard(message) => self.group.step(*message).map_err(Fatal::raft)?,
                     Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::Stopped)),
-                    Item::ReadIndex(reader) => reader.answer(Err(ServeError::Stopped)),
                     _ => {}
                 }
             }
@@ -504,10 +504,10 @@ impl Affairs {
 
 /// Answers whoever waits while the disk is full. Returns whether the member is to stop.
 fn turn_away(shared: &Shared) -> bool {
+    shared.inbox.take_readers().into_iter().for_each(|reader| reader.answer(Err(ServeError::Timeout)));
     for item in shared.inbox.take(Duration::ZERO) {
         match item {
             Item::Propose(proposal) => proposal.waiter.answer(Err(ServeError::DiskFull)),
-            Item::ReadIndex(reader) => reader.answer(Err(ServeError::Timeout)),
             Item::SnapshotArrived { whole, done, .. } => {
                 // It may stay where it is: the next start removes it.
                 let _ = transfer::discard(&whole);

@@ -1,78 +1,68 @@
-//! Linearizable reads that wait for raft to name their index: one question for all that gathered.
+//! Linearizable reads on this member: who waits, in the inbox, and the question that is asked for them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use eyrie_raft::Group;
+use eyrie_raft::{Due, Group, Questions};
 
+use super::inbox::Inbox;
 use crate::completions::{Trays, Waiter};
 use crate::errors::ServeError;
-use crate::limits::READ_INDEX_RETRY;
 
 /// What a reader waits for: the index that it must see, or why nobody named one.
 pub(crate) type Named = Result<u64, ServeError>;
 /// Somebody who reads.
 pub(crate) type Reader = Waiter<Named>;
 
-/// Those who came while a question was under way wait for the next: its answer must not be older than they are.
-#[derive(Default)]
+/// See the module.
 pub(super) struct Reads {
-    gathered: Vec<Reader>,
-    asked: Option<Asked>,
-    next: u64,
+    questions: Questions<Reader>,
+    begun: Instant,
 }
 
-struct Asked {
-    context: u64,
-    at: Instant,
-    readers: Vec<Reader>,
+impl Default for Reads {
+    fn default() -> Self {
+        Self { questions: Questions::default(), begun: Instant::now() }
+    }
 }
 
 impl Reads {
-    pub(super) fn add(&mut self, reader: Reader) {
-        self.gathered.push(reader);
+    /// How long the thread may sleep for all that readers care. The inbox wakes it when enough of them are there.
+    pub(super) fn patience(&self, inbox: &Inbox) -> Duration {
+        let due = self.questions.due(self.begun.elapsed());
+        match due {
+            // What else it sleeps for is sooner than a question is given up.
+            Due::NotYet => {
+                inbox.await_readers(None);
+                Duration::MAX
+            }
+            Due::Now => Duration::ZERO,
+            Due::For(_) | Due::ForOrAfter(..) if inbox.await_readers(due.enough()) => Duration::ZERO,
+            Due::For(_) => Duration::MAX,
+            Due::ForOrAfter(_, rest) => rest,
+        }
     }
 
-    /// Asks for all that wait, if no question is under way. A question without an answer is asked anew: raft drops it when
-    /// no leader is known, or when the leader is too new to know. Returns how many were.
-    pub(super) fn ask(&mut self, group: &mut Group, now: Instant) -> usize {
-        let mut again = 0;
-        if self.asked.as_ref().is_some_and(|asked| now.duration_since(asked.at) >= READ_INDEX_RETRY)
-            && let Some(asked) = self.asked.take()
-        {
-            again = asked.readers.len();
-            self.gathered.extend(asked.readers);
+    /// Asks for all that wait, if it is time. Returns for how many a question was given up.
+    pub(super) fn ask(&mut self, group: &mut Group, inbox: &Inbox) -> usize {
+        let now = self.begun.elapsed();
+        let given_up = self.questions.give_up(now);
+        let due = self.questions.due(now);
+        if inbox.await_readers(due.enough()) {
+            self.questions.ask(group, inbox.take_readers(), |reader| !reader.is_gone(), now);
         }
-        if self.asked.is_some() || self.gathered.is_empty() {
-            return again;
-        }
-        self.gathered.retain(|reader| !reader.is_gone());
-        if self.gathered.is_empty() {
-            return again;
-        }
-        self.next += 1;
-        group.read_index(self.next);
-        self.asked = Some(Asked { context: self.next, at: now, readers: std::mem::take(&mut self.gathered) });
-        again
+        given_up
     }
 
-    /// Raft has named an index. Answers to older questions are nobody's.
+    /// Raft has named an index.
     pub(super) fn answer(&mut self, trays: &Trays<Named>, context: u64, index: u64) {
-        if self.asked.as_ref().is_some_and(|asked| asked.context == context)
-            && let Some(asked) = self.asked.take()
-        {
-            trays.answer(asked.readers.into_iter().map(|reader| (reader, Ok(index))));
+        let readers = self.questions.answered(context, self.begun.elapsed());
+        if !readers.is_empty() {
+            trays.answer(readers.into_iter().map(|reader| (reader, Ok(index))));
         }
     }
 
-    /// Somebody waits.
-    pub(super) fn any(&self) -> bool {
-        self.asked.is_some() || !self.gathered.is_empty()
-    }
-
-    /// The leader changed: who asks now asks the new one.
+    /// The leader changed: who asked the old one asks the new one.
     pub(super) fn ask_anew(&mut self) {
-        if let Some(asked) = self.asked.take() {
-            self.gathered.extend(asked.readers);
-        }
+        self.questions.ask_anew();
     }
 }

@@ -99,24 +99,17 @@ impl Running {
     }
 
     pub(super) fn ask_for_reads(&mut self, now: Time) {
-        if self.reads.asked.as_ref().is_some_and(|(_, at, _)| now - at >= READ_RETRY)
-            && let Some((_, _, readers)) = self.reads.asked.take()
-        {
-            self.reads.gathered.extend(readers);
-        }
-        if self.reads.asked.is_none() && !self.reads.gathered.is_empty() {
-            self.reads.next += 1;
-            self.group.read_index(self.reads.next);
-            self.reads.asked = Some((self.reads.next, now, std::mem::take(&mut self.reads.gathered)));
+        let now = Duration::from_micros(now);
+        self.reads.questions.give_up(now);
+        if self.reads.questions.due(now).enough().is_some_and(|enough| self.reads.gathered.len() >= enough) {
+            let readers = std::mem::take(&mut self.reads.gathered);
+            self.reads.questions.ask(&mut self.group, readers, |_| true, now);
         }
     }
 
-    pub(super) fn name_index(&mut self, question: u64, index: u64) {
-        if self.reads.asked.as_ref().is_some_and(|(asked, ..)| *asked == question)
-            && let Some((_, _, readers)) = self.reads.asked.take()
-        {
-            self.reads.wait_for.extend(readers.into_iter().map(|(request, range)| (index, request, range)));
-        }
+    pub(super) fn name_index(&mut self, question: u64, index: u64, now: Time) {
+        let readers = self.reads.questions.answered(question, Duration::from_micros(now));
+        self.reads.wait_for.extend(readers.into_iter().map(|(request, range)| (index, request, range)));
     }
 
     pub(super) fn answer_reads(&mut self, context: &mut Context<'_>) -> Result<()> {

@@ -52,7 +52,7 @@ impl Running {
                 let committed = std::mem::take(&mut work.committed);
                 self.hand_on(committed, context)?;
                 for (question, index) in std::mem::take(&mut work.reads) {
-                    self.name_index(question, index);
+                    self.name_index(question, index, context.now);
                 }
                 self.order(work, disk, context)?;
                 self.note_written(context)?;
@@ -200,9 +200,7 @@ impl Running {
         if (standing.leader, standing.term) != self.leader {
             self.leader = (standing.leader, standing.term);
             let leader = standing.leader;
-            if let Some((_, _, readers)) = self.reads.asked.take() {
-                self.reads.gathered.extend(readers);
-            }
+            self.reads.questions.ask_anew();
             self.give_up_on(|to| to != leader, context.effects);
             let (own, term) = (self.own_id(), standing.term);
             context.effects.push(Effect::Note(format!("{own} follows {leader} in term {term}")));
