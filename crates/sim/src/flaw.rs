@@ -14,3 +14,13 @@ pub enum Flaw {
     /// One member holds other values than it was told.
     HoldsOtherwise,
 }
+
+impl Flaw {
+    const ALL: [Flaw; 5] =
+        [Flaw::StaleReads, Flaw::LosesWrites, Flaw::PromisesBeforeSync, Flaw::ForgetsEvents, Flaw::HoldsOtherwise];
+
+    /// The flaw of this name.
+    pub(crate) fn named(name: &str) -> Option<Flaw> {
+        Flaw::ALL.into_iter().find(|flaw| format!("{flaw:?}") == name)
+    }
+}

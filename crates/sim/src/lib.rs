@@ -24,4 +24,4 @@ mod trouble;
 mod world;
 
 pub use flaw::Flaw;
-pub use world::{Failure, Report, Verdicts, notice, play, run, run_flawed};
+pub use world::{Failure, Report, Verdicts, flaw_of, notice, play, play_flawed, run, run_flawed};

@@ -12,11 +12,13 @@
 //! at 950 ms: compact
 //! at 960 ms: rot 2                               a bit turns in its log
 //! must: took over the tables                     the world's trace says so at the end
+//! finds: PromisesBeforeSync                      it goes wrong where the store is broken like this
 //! ```
 //! `leader` is whoever leads then, `all` is everybody.
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::flaw::Flaw;
 use crate::net::Time;
 
 /// See the module.
@@ -26,6 +28,8 @@ pub(crate) struct Script {
     pub(crate) steps: Vec<(Time, Step)>,
     /// What the trace must say.
     pub(crate) must: Vec<String>,
+    /// With which flaw it must go wrong.
+    pub(crate) finds: Option<Flaw>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +69,8 @@ impl Script {
             self.members = members.parse()?;
         } else if let Some(words) = line.strip_prefix("must: ") {
             self.must.push(words.to_owned());
+        } else if let Some(flaw) = line.strip_prefix("finds: ") {
+            self.finds = Some(Flaw::named(flaw).context("no flaw has this name")?);
         } else {
             let (at, what) = line.strip_prefix("at ").and_then(|rest| rest.split_once(": ")).context("at … ms: …")?;
             self.steps.push((millis(at)?, step(what)?));
@@ -108,10 +114,15 @@ mod tests {
 
     #[test]
     fn scripts_are_read_or_refused() {
-        let script = Script::read("# x\nmembers 5\nat 4 ms: power leader, back after 20 ms\nmust: a b\n").unwrap();
+        let script =
+            Script::read("# x\nmembers 5\nat 4 ms: power leader, back after 20 ms\nmust: a b\nfinds: LosesWrites\n")
+                .unwrap();
         let down = Step::Down { who: Who::Leader, power: true, back: 20_000 };
-        assert_eq!(script, Script { members: 5, steps: vec![(4_000, down)], must: vec!["a b".into()] });
-        for wrong in ["at 4: heal", "at 4 ms: help", "kill 1", "at 4 ms: kill x, back after 1 ms"] {
+        assert_eq!(
+            script,
+            Script { members: 5, steps: vec![(4_000, down)], must: vec!["a b".into()], finds: Some(Flaw::LosesWrites) }
+        );
+        for wrong in ["at 4: heal", "at 4 ms: help", "kill 1", "at 4 ms: kill x, back after 1 ms", "finds: it"] {
             assert!(Script::read(wrong).is_err(), "{wrong}");
         }
     }

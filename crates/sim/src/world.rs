@@ -159,6 +159,24 @@ pub fn play(seed: u64, script: &str) -> Result<Report, Failure> {
     }
 }
 
+/// The flaw with which a script must go wrong.
+///
+/// # Errors
+/// A script that can't be read.
+pub fn flaw_of(script: &str) -> Result<Option<Flaw>> {
+    Ok(Script::read(script)?.finds)
+}
+
+/// As [`notice`], with trouble by script.
+///
+/// # Errors
+/// A script that can't be read.
+pub fn play_flawed(seed: u64, script: &str, flaw: Flaw) -> Result<Option<String>> {
+    let mut world = World::new(seed, Some(Script::read(script)?));
+    world.flaw = Some(flaw);
+    Ok(finish(seed, world).err().map(|failure| format!("{:#}", failure.error)))
+}
+
 fn finish(seed: u64, mut world: World) -> Result<Report, Failure> {
     // A panic ends a member; no world may bring one about.
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| world.run()));

@@ -80,7 +80,7 @@ const PLAYED: u64 = 3;
 /// What was found once stays found: stories of bugs, each in some worlds.
 #[test]
 fn every_script_ends_well() {
-    let mut names = Vec::new();
+    let (mut names, mut flaws) = (Vec::new(), 0);
     for file in std::fs::read_dir(SCRIPTS).unwrap() {
         let path = file.unwrap().path();
         let script = std::fs::read_to_string(&path).unwrap();
@@ -89,6 +89,12 @@ fn every_script_ends_well() {
             eyrie_sim::play(seed, &script).unwrap_or_else(|failure| panic!("{name}, {failure}"));
             names.push(name);
         }
+        if let Some(flaw) = eyrie_sim::flaw_of(&script).unwrap() {
+            let noticed = (1..=PLAYED).find_map(|seed| eyrie_sim::play_flawed(seed, &script, flaw).unwrap());
+            println!("{flaw:?}: {}", noticed.unwrap_or_else(|| panic!("{} does not notice {flaw:?}", path.display())));
+            flaws += 1;
+        }
     }
+    assert!(flaws > 0, "no script names a flaw");
     assert!(names.len() as u64 >= 4 * PLAYED, "{names:?}");
 }
