@@ -212,6 +212,11 @@ fn initial_cluster(given: &Given, name: &str, peers: &[String], dir: &Path) -> R
     }
     let named: Vec<String> = members.iter().filter(|(member, _)| member == name).map(|(_, url)| url.clone()).collect();
     same_peers(name, &named, peers)?;
+    if members.iter().map(|(_, url)| url).collect::<BTreeSet<_>>().len() < members.len() {
+        members.sort();
+        let all: Vec<_> = members.iter().map(|(member, url)| format!("{member}={url}")).collect();
+        return Err(format!("initial cluster {} has duplicate url", all.join(",")));
+    }
     Ok(members)
 }
 

@@ -271,6 +271,10 @@ fn checks_between_flags_speak_as_etcd_does() {
             "couldn't find local name \"yy\" in the initial cluster configuration",
         ),
         (
+            "--name yy --initial-cluster yy=http://localhost:2380,xx=http://localhost:2380",
+            "initial cluster xx=http://localhost:2380,yy=http://localhost:2380 has duplicate url",
+        ),
+        (
             "--election-timeout 100",
             "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]",
         ),
