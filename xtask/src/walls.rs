@@ -362,6 +362,11 @@ mod tests {
     }
 
     #[test]
+    fn this_workspace_keeps_them() {
+        check().unwrap();
+    }
+
+    #[test]
     fn the_table_itself_keeps_the_floors() {
         let inner = |package: &str| -> Vec<&str> {
             let wall = WALLS.iter().find(|wall| wall.package == package).unwrap();

@@ -23,6 +23,8 @@ pub const SERVER_COPY_BYTES_MAX: u64 = 5 << 30;
 pub const SERVER_COPY_PART_BYTES: u64 = 1 << 30;
 /// Bytes per read of a file.
 pub const FILE_READ_BYTES: usize = 1 << 20;
+/// Rooms for reads of files that are kept for the next ones: as many as copies usually run at once.
+pub const POOLED_READS: usize = 32;
 /// Folders below each other that a listing follows: a loop of mounts must end.
 pub const FOLDER_DEPTH_MAX: usize = 128;
 /// A temporary file that is older belongs to a process that died, and is removed by the next listing of its folder.

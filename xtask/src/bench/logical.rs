@@ -20,13 +20,15 @@ use crate::shell;
 const USAGE: &str = "\
 cargo xtask bench logical [options]
   --rounds N      alternating rounds (5)
-  --rows N        rows of 128 floats and a number (400000)
+  --rows N        rows of 128 floats and a number (2000000)
   --parallel N    copies at once, for both (16)
   --dir DIR       where Milvus's objects and the copies lie (<target>/bench/logical)
 Milvus and upstream's etcd come from <target>/peers. EYRIE_BIN names another binary.";
 
 /// How long Milvus may take to begin.
 const START_MAX: Duration = Duration::from_secs(180);
+/// Rest before each part that is measured.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Fills a collection: address, first key, rows. Flushed and indexed by nothing, as a backup wants it.
 const FILL: &str = "\
 import sys
@@ -121,7 +123,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
     let dir = shell::target_dir().join("bench/logical");
-    let mut options = Options { rounds: 5, rows: 400_000, parallel: 16, dir };
+    let mut options = Options { rounds: 5, rows: 2_000_000, parallel: 16, dir };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("bench logical: {arg} needs a value\n\n{USAGE}"));
@@ -160,11 +162,20 @@ impl Bench<'_> {
             parallel = self.options.parallel,
             target = target.display(),
         );
+        self.settle()?;
         let began = Instant::now();
         shell::output("sh", &["-c", &script])?;
         let took = began.elapsed().as_secs_f64();
         fs::remove_dir_all(&target)?;
         Ok(took)
+    }
+
+    /// What was deleted or written before is none of the next part's business.
+    fn settle(&self) -> Result<()> {
+        let dir = self.options.dir.display().to_string();
+        shell::output("sync", &["-f", &dir])?;
+        std::thread::sleep(PAUSE);
+        Ok(())
     }
 
     /// A backup that is deleted again.
@@ -176,6 +187,7 @@ impl Bench<'_> {
 
     /// A backup; seconds, and what it said.
     fn take(&self, name: &str, args: &[&str]) -> Result<(f64, serde_json::Value)> {
+        self.settle()?;
         let began = Instant::now();
         let said = self.tool(&[&["create", "-n", name, "-w", "json"], args].concat())?;
         let took = began.elapsed().as_secs_f64();

@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 
 use super::error::Fault;
 use super::key::Key;
+use crate::limits::PART_BYTES;
 
 /// What a store says about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +139,10 @@ pub(crate) trait Body: Send + Sync + 'static {
     fn delete<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<(), Fault>>;
     /// Copies within the store; `false` means that this store can't do it from there.
     fn copy<'a>(&'a self, from: CopySource<'a>, key: &'a Key) -> BoxFuture<'a, Result<bool, Fault>>;
+    /// The least bytes of a part that is worth a call of its own.
+    fn part_len(&self) -> usize {
+        PART_BYTES
+    }
     /// Whether [`Body::create`] can be trusted.
     fn conditional(&self) -> Conditional;
     /// Which store this is.

@@ -361,6 +361,10 @@ impl Body for FaultBody {
         self.inner.conditional()
     }
 
+    fn part_len(&self) -> usize {
+        self.inner.part_len()
+    }
+
     fn store(&self) -> StoreId {
         self.inner.store()
     }

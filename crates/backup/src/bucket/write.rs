@@ -11,7 +11,7 @@ use super::error::{Action, BucketError, Fault, Kind};
 use super::key::Key;
 use super::retry::{Budget, within};
 use super::{Bucket, Result, Sha256};
-use crate::limits::{CREATE_BYTES_MAX, PART_BYTES, PARTS_AT_ONCE, PARTS_MAX};
+use crate::limits::{CREATE_BYTES_MAX, PARTS_AT_ONCE, PARTS_MAX};
 
 /// The name of the object that shows whether a store's writes can be conditional; it stays, so that no right to delete is
 /// needed.
@@ -170,10 +170,11 @@ impl Bucket {
     }
 }
 
-/// The length of parts for an object of `expected` bytes, so that their number stays below the store's limit.
-fn part_len(expected: Option<u64>) -> usize {
+/// The length of parts of an object of `expected` bytes, where they have `usual` bytes: so that their number stays below the
+/// limit of stores.
+fn part_len(usual: usize, expected: Option<u64>) -> usize {
     let least = expected.unwrap_or(0).div_ceil(PARTS_MAX - 1);
-    PART_BYTES.max(usize::try_from(least).unwrap_or(PART_BYTES).next_multiple_of(1 << 20))
+    usual.max(usize::try_from(least).unwrap_or(usual).next_multiple_of(1 << 20))
 }
 
 /// Gathers a stream into parts.
@@ -191,8 +192,9 @@ struct StreamWriter<'a> {
 
 impl<'a> StreamWriter<'a> {
     fn new(bucket: &'a Bucket, shown: &'a str, key: Key, expected: Option<u64>) -> Self {
-        let part_len = part_len(expected);
+        let part_len = part_len(bucket.shared.body.part_len(), expected);
         let room = expected.map_or(0, |len| part_len.min(usize::try_from(len).unwrap_or(part_len)));
+        // memory that is not touched is never made
         let gathered = BytesMut::with_capacity(room);
         let hash = sha2::Sha256::new();
         Self { bucket, shown, key, expected, part_len, gathered, parts: None, hash, len: 0 }
@@ -205,18 +207,24 @@ impl<'a> StreamWriter<'a> {
         }
         self.hash.update(&bytes);
         while !bytes.is_empty() {
+            if self.gathered.is_empty() && bytes.len() >= self.part_len {
+                // a whole part as it came: nothing to gather
+                let part = bytes.split_to(self.part_len);
+                self.send_part(part).await?;
+                continue;
+            }
             let piece = bytes.split_to(bytes.len().min(self.part_len - self.gathered.len()));
             self.gathered.extend_from_slice(&piece);
             if self.gathered.len() == self.part_len {
-                self.send_part().await?;
+                let part = self.gathered.split().freeze();
+                self.send_part(part).await?;
             }
         }
         Ok(())
     }
 
-    /// Sends what is gathered; the first part begins the object.
-    async fn send_part(&mut self) -> Result<()> {
-        let part = self.gathered.split().freeze();
+    /// Sends a part; the first one begins the object.
+    async fn send_part(&mut self, part: Bytes) -> Result<()> {
         let patience = self.patience();
         self.bucket.pay(part.len()).await;
         let sent = async {
@@ -246,7 +254,8 @@ impl<'a> StreamWriter<'a> {
             return Ok(written);
         }
         if !self.gathered.is_empty() {
-            self.send_part().await?;
+            let part = self.gathered.split().freeze();
+            self.send_part(part).await?;
         }
         let patience = self.patience();
         if let Some(parts) = &mut self.parts

@@ -5,6 +5,7 @@
 //! synced, renamed and made durable by a sync of its folder; a write that must be new is renamed only onto a free name.
 
 mod beneath;
+mod pool;
 mod walk;
 
 use std::fs::File;
@@ -14,13 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use rustix::fs::FileType;
 
 use self::beneath::{Spot, errno_fault};
+use self::pool::Pool;
 use super::body::{Body, ByteRange, Conditional, CopySource, Listed, Opened, Parts, Stat};
 use super::error::{Fault, Kind};
 use super::key::Key;
@@ -31,11 +33,12 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, Fault>>;
 /// A folder. It need not exist until something is written.
 pub(crate) struct Folder {
     root: Arc<PathBuf>,
+    pool: Pool,
 }
 
 impl Folder {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: Arc::new(root.to_owned()) }
+        Self { root: Arc::new(root.to_owned()), pool: Pool::default() }
     }
 
     /// Runs `work` where it may block.
@@ -58,20 +61,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + S
 
 impl Body for Folder {
     fn read<'a>(&'a self, key: &'a Key, range: ByteRange) -> Answer<'a, Opened> {
+        let pool = self.pool.clone();
         self.blocking(key, move |root, key| {
             let (file, stat) = Spot::find(root, key)?.open()?;
             let span = range.within(stat.len);
             // The first piece comes with the opening: for most objects it is all there is.
-            let first = read_piece(&file, span.clone())?;
+            let first = read_piece(&pool, &file, span.clone())?;
             let next = span.start + first.len() as u64..span.end;
-            let rest = futures::stream::try_unfold((file, next), |(file, span)| async move {
+            let rest = futures::stream::try_unfold((pool, file, next), |(pool, file, span)| async move {
                 if span.is_empty() {
                     return Ok(None);
                 }
                 blocking(move || {
-                    let piece = read_piece(&file, span.clone())?;
+                    let piece = read_piece(&pool, &file, span.clone())?;
                     let next = span.start + piece.len() as u64..span.end;
-                    Ok((!piece.is_empty()).then_some((piece, (file, next))))
+                    Ok((!piece.is_empty()).then_some((piece, (pool, file, next))))
                 })
                 .await
             });
@@ -135,23 +139,29 @@ impl Body for Folder {
     fn conditional(&self) -> Conditional {
         Conditional::Sure
     }
+
+    fn part_len(&self) -> usize {
+        FILE_READ_BYTES
+    }
 }
 
 /// The next piece of a file, at most [`FILE_READ_BYTES`]; empty at the end of the file.
-fn read_piece(file: &File, span: std::ops::Range<u64>) -> Result<Bytes, Fault> {
+fn read_piece(pool: &Pool, file: &File, span: std::ops::Range<u64>) -> Result<Bytes, Fault> {
     let len = (span.end - span.start).min(FILE_READ_BYTES as u64) as usize;
-    let mut piece = BytesMut::zeroed(len);
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut piece[filled..], span.start + filled as u64) {
+    if len == 0 {
+        return Ok(Bytes::new());
+    }
+    let mut room = pool.room();
+    while room.len() < len {
+        let at = span.start + room.len() as u64;
+        match file.read_at(room.rest(len), at) {
             Ok(0) => break,
-            Ok(n) => filled += n,
+            Ok(n) => room.fill(n),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(io_fault(&error)),
         }
     }
-    piece.truncate(filled);
-    Ok(piece.freeze())
+    Ok(room.freeze())
 }
 
 /// What the system says about a file; `None` for what is no regular file.
