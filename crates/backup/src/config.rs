@@ -104,12 +104,14 @@ pub struct TailSection {
     pub segment_age_ms: u64,
     /// Hours between two fulls while the tail runs; 0: only when history demands one.
     pub full_every_hours: u64,
+    /// A busy source that keeps its past is read some times a second instead of listened to.
+    pub strides: bool,
 }
 
 impl Default for TailSection {
     fn default() -> Self {
         let age = u64::try_from(SEGMENT_AGE.as_millis()).unwrap_or(1000);
-        Self { segment_bytes: SEGMENT_LEN, segment_age_ms: age, full_every_hours: 6 }
+        Self { segment_bytes: SEGMENT_LEN, segment_age_ms: age, full_every_hours: 6, strides: true }
     }
 }
 

@@ -141,6 +141,31 @@ pub const HEARD_QUEUE: usize = 16;
 pub const BREATH: Duration = Duration::from_millis(2);
 /// Messages of the watch that are taken as one batch.
 pub const ANSWERS_AT_ONCE: usize = 4096;
+/// Requests on a stream of watches that wait to be sent: all creations and cancellations of a stride, twice.
+pub const WATCH_ASKS_WAITING: usize = 4 * LANES_MAX as usize;
+/// Changes a second from which on a store is read in strides: Milvus's everyday is far below, and listening is quicker there.
+pub const STRIDE_BUSY_RATE: u64 = 2000;
+/// Windows of half a second that must be so busy, one after the other.
+pub const STRIDE_BUSY_WINDOWS: u32 = 3;
+/// Time from one stride to the next: the archive is behind by so much more. A stride holds up writers for as long as the store
+/// takes to read it, some milliseconds; etcd begins to read ten times a second.
+pub const STRIDE_EVERY: Duration = Duration::from_millis(300);
+/// Strides without a full lane, one after the other, after which the store counts as calm: below some 800 changes a second.
+pub const STRIDES_EMPTY_MAX: u32 = 3;
+/// Revisions of one watch: what etcd puts into one answer. More would come in the next round, 100 ms later.
+pub const LANE_REVISIONS: i64 = 1000;
+/// Watches of one stride: etcd looks at each of them for each change. 200,000 changes a second are read so.
+pub const LANES_MAX: i64 = 64;
+/// Keys and values of one stride, about: what waits for the archive is some of these.
+pub const STRIDE_LEN: u64 = 4 << 20;
+/// A stride that turns out so long is given up, and the store is listened to.
+pub const STRIDE_LEN_MAX: usize = 64 << 20;
+/// How long a store is listened to before strides are tried again, when it does not keep its past, or something was odd.
+pub const STRIDE_REST: Duration = Duration::from_secs(120);
+/// A store that compacts by the number of revisions does so every five minutes; a minute later it has.
+pub const COMPACTION_CYCLE: Duration = Duration::from_secs(6 * 60);
+/// A store that still has the revision before so many, after such a cycle, keeps far more than a stride is behind.
+pub const STRIDE_HISTORY_MIN: i64 = 100_000;
 /// Limit of connecting to one endpoint for a watch, before the next one is tried.
 pub const WATCH_DIAL_LIMIT: Duration = Duration::from_secs(3);
 /// A member that does not tell its status so soon is left out.

@@ -21,7 +21,7 @@ use crate::limits::SNAPSHOT_ATTEMPTS_MAX;
 use crate::objects::MirrorError;
 use crate::pack::{self, PackError};
 use crate::seal::{Recipients, SealError};
-use crate::source::{self, Agreement, Break, Source, SourceError, Spooled};
+use crate::source::{self, Agreement, Anchor, Break, Follow, Source, SourceError, Spooled, Strides};
 use crate::tell::{News, Tell};
 
 /// Where Milvus is expected when no key of one is there yet: its own default.
@@ -126,6 +126,11 @@ impl Backup {
         let milvus = config.milvus.as_ref().map(MilvusBucket::open).transpose()?;
         let source = Source::connect(&config.source().map_err(BackupError::Config)?).await?;
         Ok(Self { source, archive, milvus, seal_to, config, tell })
+    }
+
+    /// Follows the source, in strides where that is wished and it is busy.
+    pub(crate) fn follow(&self, anchor: Anchor) -> Follow {
+        self.source.follow(anchor, self.config.tail.strides.then(Strides::default))
     }
 
     /// The source as the archive names it.

@@ -1,6 +1,8 @@
 //! What happens to history: it goes on, it is compacted, it is fought over, objects vanish.
 
 mod kit;
+#[path = "history/strides.rs"]
+mod strides;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! is the known revision still readable?  ->  watch from it  ->  is it the one we know?  ->  hand out what follows
 //!            ^                                                                                   |
 //!            └───────────── connection lost, silent, or served by a member without leader ◀──────┘
+//!                     busy ─▶ in strides (`strides`) until it is calm ─▶ watch again
 //! ```
 //! The watch starts at the last known revision, not after it: what comes first must be what we have, byte for byte.
 //! So a store that was restored, or replaced, or went back, is noticed, and never continued by mistake.
@@ -12,7 +13,11 @@
 //! of the past therefore count only when, *after* they came, the revision before them can still be read.
 //!
 //! Cost: etcd sends each change by itself. Who wakes for each of them takes as much from a busy machine as the store does to
-//! send it, so the follower has a thread of its own that sleeps between breaths while changes come fast.
+//! send it, so the follower has a thread of its own that sleeps between breaths while changes come fast; and where a store is
+//! busy for some time, it is not listened to but read in strides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use eyrie_api::client::{CallError, Repeat};
 use eyrie_api::pb::kv_client::KvClient;
@@ -30,11 +35,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::assemble::{Assembler, Missing};
+use super::strides::Strides;
+use super::traffic::Traffic;
 use super::{Source, SourceError, soon};
 use crate::history::{Event, Revised, TimeMs};
 use crate::limits::{
     ANSWERS_AT_ONCE, ASK_LIMIT, BREATH, HEARD_QUEUE, MESSAGE_LEN_MAX, PROGRESS_EVERY, RECONNECT_PAUSE_FIRST,
-    RECONNECT_PAUSE_MAX, WATCH_DIAL_LIMIT, WATCH_SILENCE_MAX,
+    RECONNECT_PAUSE_MAX, WATCH_ASKS_WAITING, WATCH_DIAL_LIMIT, WATCH_SILENCE_MAX,
 };
 
 /// Progress answers that may come before the known revision is seen again; old servers let them overtake events.
@@ -145,15 +152,17 @@ impl Break {
 #[derive(Debug)]
 pub struct Follow {
     heard: mpsc::Receiver<Result<Heard, Break>>,
+    strode: Arc<AtomicU64>,
     /// The thread ends with it.
     _alive: oneshot::Sender<()>,
 }
 
 impl Source {
     /// Follows the store from `anchor` on. A slow listener slows the follower, and that the server, which forgets nothing
-    /// but what is compacted.
-    pub fn follow(&self, anchor: Anchor) -> Follow {
+    /// but what is compacted. While it is busy, it is read in strides, if that is wished.
+    pub fn follow(&self, anchor: Anchor, strides: Option<Strides>) -> Follow {
         let (tell, heard) = mpsc::channel(HEARD_QUEUE);
+        let strode = Arc::new(AtomicU64::new(0));
         let (alive, gone) = oneshot::channel();
         let follower = Follower {
             source: self.apart(),
@@ -163,10 +172,14 @@ impl Source {
             assembler: Assembler::new(anchor.revision),
             turn: 0,
             tell,
+            strides,
+            strode: Arc::clone(&strode),
+            traffic: Traffic::default(),
+            no_strides_until: None,
         };
         // where there is no thread to be had, the listener hears that nobody follows
         let _ = std::thread::Builder::new().name("follow".into()).spawn(move || follower.work(gone));
-        Follow { heard, _alive: alive }
+        Follow { heard, strode, _alive: alive }
     }
 }
 
@@ -181,10 +194,15 @@ impl Follow {
             Err(Break::Source(SourceError::Refused { what: "follow the store", cause }))
         })
     }
+
+    /// Strides so far.
+    pub fn strides(&self) -> u64 {
+        self.strode.load(Ordering::Relaxed)
+    }
 }
 
 /// How a connection, or the whole follower, ends.
-enum End {
+pub(super) enum End {
     /// Try again.
     Lost(CallError),
     /// For good.
@@ -207,17 +225,20 @@ impl From<Break> for End {
 
 /// What the store says of a revision.
 #[derive(Debug, PartialEq, Eq)]
-enum Readable {
-    Yes,
+pub(super) enum Readable {
+    Yes {
+        /// The store's own revision.
+        store: Revision,
+    },
     Compacted,
     Future,
 }
 
-struct Follower {
+pub(super) struct Follower {
     source: Source,
     cluster: ClusterId,
     /// The last revision that was handed out …
-    handed: Revision,
+    pub(super) handed: Revision,
     /// … and its digest, where it is known.
     digest: Option<[u8; 32]>,
     /// May be ahead of that by what is still to be checked.
@@ -225,6 +246,10 @@ struct Follower {
     /// Which endpoint is watched; the next one after each failure.
     turn: usize,
     tell: mpsc::Sender<Result<Heard, Break>>,
+    pub(super) strides: Option<Strides>,
+    pub(super) strode: Arc<AtomicU64>,
+    pub(super) traffic: Traffic,
+    pub(super) no_strides_until: Option<Instant>,
 }
 
 /// One open watch.
@@ -238,10 +263,10 @@ struct Open {
 
 /// New revisions that came together and are not handed out yet.
 #[derive(Default)]
-struct Batch {
-    revisions: Vec<Revised>,
+pub(super) struct Batch {
+    pub(super) revisions: Vec<Revised>,
     /// Some of them were read from the store's past.
-    from_history: bool,
+    pub(super) from_history: bool,
 }
 
 impl Open {
@@ -309,8 +334,16 @@ impl Follower {
         }
     }
 
-    /// Watches over one connection until it ends; never returns `Ok`.
+    /// Follows over one connection until it ends; never returns `Ok`.
     async fn one_connection(&mut self) -> Result<(), End> {
+        loop {
+            self.listen().await?;
+            self.stride().await?;
+        }
+    }
+
+    /// Watches until the store had better be read in strides.
+    async fn listen(&mut self) -> Result<(), End> {
         self.check_known().await?;
         self.assembler = Assembler::new(self.handed);
         let mut open = self.open().await?;
@@ -329,6 +362,9 @@ impl Follower {
             self.take(&mut open, answers).await?;
             if let Some(end) = ended {
                 return Err(end);
+            }
+            if open.anchored && self.wants_strides().await? {
+                return Ok(());
             }
             quiet_since = Instant::now();
             if all && rested_at.elapsed() < BREATH * 2 {
@@ -398,7 +434,7 @@ impl Follower {
     }
 
     /// From here on they count. Until then a lost connection means that they are heard again.
-    async fn hand_out(&mut self, batch: &mut Batch) -> Result<(), End> {
+    pub(super) async fn hand_out(&mut self, batch: &mut Batch) -> Result<(), End> {
         let Batch { revisions, from_history } = std::mem::take(batch);
         let Some(newest) = revisions.last() else { return Ok(()) };
         let last = self.handed;
@@ -406,6 +442,10 @@ impl Follower {
             return Err(Break::Compacted { last }.into());
         }
         (self.handed, self.digest) = (newest.revision, Some(digest(newest)));
+        if let Some(strides) = &self.strides {
+            let weight = revisions.iter().map(|revised| revised.weight() as u64).sum();
+            self.traffic.count(revisions.len() as u64, weight, self.handed, strides.busy_rate, Instant::now());
+        }
         self.say(Heard::Revisions(revisions)).await
     }
 
@@ -429,7 +469,7 @@ impl Follower {
     async fn check_known(&self) -> Result<(), End> {
         let last = self.handed;
         match self.readable(last).await? {
-            Readable::Yes => Ok(()),
+            Readable::Yes { .. } => Ok(()),
             Readable::Compacted => {
                 self.check_cluster().await?;
                 Err(Break::Compacted { last }.into())
@@ -452,9 +492,12 @@ impl Follower {
     }
 
     /// Asks, through a quorum, whether a revision can be read.
-    async fn readable(&self, revision: Revision) -> Result<Readable, End> {
+    pub(super) async fn readable(&self, revision: Revision) -> Result<Readable, End> {
         match self.ask(revision.0.max(1)).await {
-            Ok(answer) => self.is_ours(&answer).map(|()| Readable::Yes),
+            Ok(answer) => {
+                self.is_ours(&answer)?;
+                Ok(Readable::Yes { store: Revision(answer.header.map_or(0, |header| header.revision)) })
+            }
             Err(error) if error.message().contains("revision has been compacted") => Ok(Readable::Compacted),
             Err(error) if error.message().contains("is a future revision") => Ok(Readable::Future),
             Err(error) => Err(error.into()),
@@ -484,10 +527,6 @@ impl Follower {
     }
 
     async fn open(&self) -> Result<Open, End> {
-        let endpoints = self.source.client.endpoints();
-        let client = self.source.client.to_endpoint(endpoints[self.turn % endpoints.len()].clone());
-        let channel = client.channel(Some(Instant::now() + WATCH_DIAL_LIMIT)).await?;
-        let (ask, asked) = mpsc::channel(4);
         let create = WatchCreateRequest {
             key: vec![0].into(),
             range_end: vec![0].into(),
@@ -497,12 +536,26 @@ impl Follower {
             ..WatchCreateRequest::default()
         };
         let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        ask.try_send(create).expect("the queue is empty");
+        let (answers, ask) = self.open_watches(vec![create]).await?;
+        Ok(Open { answers, ask, anchored: self.digest.is_none(), progress_before_anchor: 0 })
+    }
+
+    /// Opens a stream to the endpoint whose turn it is and says these requests first: a server answers nothing before.
+    pub(super) async fn open_watches(
+        &self,
+        requests: Vec<WatchRequest>,
+    ) -> Result<(Streaming<WatchResponse>, mpsc::Sender<WatchRequest>), End> {
+        let endpoints = self.source.client.endpoints();
+        let client = self.source.client.to_endpoint(endpoints[self.turn % endpoints.len()].clone());
+        let channel = client.channel(Some(Instant::now() + WATCH_DIAL_LIMIT)).await?;
+        let (ask, asked) = mpsc::channel(WATCH_ASKS_WAITING);
+        for request in requests {
+            ask.try_send(request).expect("the queue is longer than what is said first");
+        }
         let mut watch = WatchClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX);
         let opening = watch.watch(client.request_with_leader(ReceiverStream::new(asked)));
         let opened = timeout(ASK_LIMIT, opening).await.map_err(|_| CallError::Deadline(None))?;
-        let answers = opened.map_err(CallError::from)?.into_inner();
-        Ok(Open { answers, ask, anchored: self.digest.is_none(), progress_before_anchor: 0 })
+        Ok((opened.map_err(CallError::from)?.into_inner(), ask))
     }
 
     async fn say(&self, heard: Heard) -> Result<(), End> {

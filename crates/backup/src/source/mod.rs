@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! members (who is fit) -> snapshot (full, into a scratch file) -> agree (do the members hold the same?)
-//! follow (every later revision, once, whole, in order; or a Break that says why not)
+//! follow (every later revision, once, whole, in order; or a Break that says why not), in strides where it is busy
 //! ```
 //! Must never know of the archive.
 
@@ -10,9 +10,12 @@ mod agree;
 mod assemble;
 mod failure;
 mod follow;
+mod lanes;
 mod members;
 mod pages;
 mod snapshot;
+mod strides;
+mod traffic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ pub use failure::SourceError;
 pub use follow::{Anchor, Break, Follow, Heard, digest};
 pub use members::Member;
 pub use snapshot::{Spooled, TrailerCheck, history};
+pub use strides::Strides;
 
 use crate::limits::ASK_LIMIT;
 

@@ -51,7 +51,7 @@ impl<'a> Run<'a> {
     fn new(backup: &'a Backup, writer: Writer, until: Until, full: &Full) -> Self {
         let anchor = anchor_of(full);
         let revision = Revision(anchor.revision.0);
-        let mut run = Self::bare(backup, writer, backup.source.follow(anchor));
+        let mut run = Self::bare(backup, writer, backup.follow(anchor));
         run.skip_to = revision;
         run.goal = (until == Until::CaughtUp).then_some(revision);
         run
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         let base = begin.base;
         let digest = if base == head { end } else { None };
         let anchor = Anchor { cluster, revision: eyrie_state::Revision(base.0), digest };
-        let mut run = Self::bare(backup, writer, backup.source.follow(anchor));
+        let mut run = Self::bare(backup, writer, backup.follow(anchor));
         (run.skip_to, run.skip_end, run.previous) = (head, end, previous);
         run.finish_sweeps().await?;
         if let Some(hole) = begin.hole {

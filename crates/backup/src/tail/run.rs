@@ -317,7 +317,7 @@ impl Run<'_> {
         if self.goal.is_some() {
             self.goal = Some(self.skip_to);
         }
-        self.follow = self.backup.source.follow(anchor);
+        self.follow = self.backup.follow(anchor);
         Ok(())
     }
 
