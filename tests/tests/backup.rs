@@ -134,6 +134,72 @@ fn milvus(source: &Program) -> Result<()> {
     Ok(())
 }
 
+/// What docs/decisions/12 says: the standard tools open what is stored, and nobody else's envelope is taken for ours.
+#[test]
+fn the_age_tool_opens_what_is_stored_and_its_own_envelopes_are_not_believed() -> Verdict {
+    Ok(envelopes(&Program::upstream()?)?)
+}
+
+fn envelopes(source: &Program) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let store = Setup::new(source, dir.path())?.start()?;
+    for n in 0..200 {
+        store.etcdctl(&["put", &format!("key-{n}"), "a value that shrinks, that shrinks, that shrinks"])?;
+    }
+    let eyrie = Backup::new(dir.path(), &Place::Host);
+    // a pair by each of the two tools, and each knows the other's
+    let (ours, theirs) = (dir.path().join("ours.key"), dir.path().join("theirs.key"));
+    let made = eyrie.run(&["keygen", text(&ours)])?;
+    let our_public = made.split_whitespace().next().context("a public key")?.to_owned();
+    ensure!(shell(&format!("age-keygen -y {}", text(&ours)))?.trim_ascii() == our_public.as_bytes());
+    shell(&format!("age-keygen -o {}", text(&theirs)))?;
+    let their_public = String::from_utf8(shell(&format!("age-keygen -y {}", text(&theirs)))?)?.trim().to_owned();
+    let (folder, archive) = (dir.path().join("archive"), format!("file://{}", dir.path().join("archive").display()));
+    let to = ["--archive", &archive, "--recipient", &our_public, "--recipient", &their_public];
+    eyrie.run(&[&["take"], &to[..], &["--etcd", &format!("http://{}", store.endpoint())]].concat())?;
+    let show = ["show", "--archive", &archive, "--identity", text(&theirs), "--output", "json"];
+    let show: Value = serde_json::from_str(&eyrie.run(&show)?)?;
+    ensure!(show["keys"].as_u64() == Some(live_keys(&store)?), "{show}");
+
+    // the full is upstream's own snapshot, inside
+    let full = std::fs::read_dir(folder.join("full/0001"))?.next().context("a full")??.path();
+    ensure!(text(&full).ends_with(".snap.zst.age"), "{}", full.display());
+    let plain = dir.path().join("plain.db");
+    for key in [&ours, &theirs] {
+        let opened = format!("age -d -i {} {} | zstd -dc > {}", text(key), text(&full), text(&plain));
+        shell(&opened)?;
+        let status = Command::new(&source.utl[0]).args(["snapshot", "status", "-w", "json", text(&plain)]).output()?;
+        let status: Value = serde_json::from_slice(&status.stdout)?;
+        ensure!(status["totalKey"].as_u64() >= Some(200), "{status}");
+    }
+
+    // the very same content in an envelope of age's own, in the place of ours
+    let sealed = format!("zstd -c {} | age -r {our_public} > {}", text(&plain), text(&full));
+    std::fs::remove_file(&full)?;
+    shell(&sealed)?;
+    let new = dir.path().join("new");
+    let restore = ["restore", "--archive", &archive, "--identity", text(&ours), "--data-dir", text(&new)];
+    let why = eyrie.run(&restore).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(why.contains("not what its record says"), "another envelope was believed: {why}");
+    ensure!(!new.exists(), "something was written");
+    let verified = eyrie.output(&["verify", "--archive", &archive, "--read-data", "--no-record"])?;
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    ensure!(verified.status.code() == Some(1) && said.contains("full/0001/"), "{said}");
+    Ok(())
+}
+
+/// What a person types; it has to end well.
+fn shell(line: &str) -> Result<Vec<u8>> {
+    let out = Command::new("bash").args(["-o", "pipefail", "-c", line]).output()?;
+    ensure!(
+        out.status.success(),
+        "`{line}`: {}\n{}\nage and zstd are Debian packages: scripts/test installs them",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(out.stdout)
+}
+
 fn live_keys(store: &eyrie_tests::store::Store) -> Result<u64> {
     let out = store.etcdctl(&["get", "", "--from-key", "--keys-only", "--write-out", "json"])?;
     serde_json::from_slice::<Value>(&out.stdout)?["count"].as_u64().context("a count")
