@@ -182,6 +182,7 @@ fn finish(seed: u64, mut world: World) -> Result<Report, Failure> {
     let ran = std::panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     let ran = ran.unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| words.to_string()));
         bail!("a panic: {}", words.unwrap_or_default())
     });
     ran.map_err(|error| Failure { seed, error, trace: std::mem::take(&mut world.trace) })
