@@ -21,6 +21,8 @@ pub const PARTS_AT_ONCE: usize = 2;
 pub const SERVER_COPY_BYTES_MAX: u64 = 5 << 30;
 /// Part of a server-side copy of a larger object.
 pub const SERVER_COPY_PART_BYTES: u64 = 1 << 30;
+/// From here on, bytes are hashed on a thread of their own: about 50 µs of work, some times what handing it over costs.
+pub const HASHED_APART_BYTES: usize = 128 << 10;
 /// Bytes per read of a file.
 pub const FILE_READ_BYTES: usize = 1 << 20;
 /// Rooms for reads of files that are kept for the next ones: as many as copies usually run at once.
@@ -230,6 +232,8 @@ pub const MILVUS_ANSWER_LEN_MAX: usize = 256 << 20;
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1800);
 /// Pause between two looks at something that Milvus works on.
 pub const MILVUS_POLL: Duration = Duration::from_millis(250);
+/// The first such pause where it is often over at once; each next one is twice as long.
+pub const MILVUS_POLL_FIRST: Duration = Duration::from_millis(10);
 /// How often a collection's segments are asked for anew when compaction took some away meanwhile.
 pub const SEGMENT_ATTEMPTS: u32 = 10;
 /// How long one import may go without any progress.

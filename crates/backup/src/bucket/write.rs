@@ -11,7 +11,7 @@ use super::error::{Action, BucketError, Fault, Kind};
 use super::key::Key;
 use super::retry::{Budget, within};
 use super::{Bucket, Result, Sha256};
-use crate::limits::{CREATE_BYTES_MAX, PARTS_AT_ONCE, PARTS_MAX};
+use crate::limits::{CREATE_BYTES_MAX, HASHED_APART_BYTES, PARTS_AT_ONCE, PARTS_MAX};
 
 /// The name of the object that shows whether a store's writes can be conditional; it stays, so that no right to delete is
 /// needed.
@@ -205,7 +205,6 @@ impl<'a> StreamWriter<'a> {
         if self.expected.is_some_and(|expected| self.len > expected) {
             return Err(self.fail(self.wrong_length("at least")).await);
         }
-        self.hash.update(&bytes);
         while !bytes.is_empty() {
             if self.gathered.is_empty() && bytes.len() >= self.part_len {
                 // a whole part as it came: nothing to gather
@@ -223,8 +222,9 @@ impl<'a> StreamWriter<'a> {
         Ok(())
     }
 
-    /// Sends a part; the first one begins the object.
+    /// Sends a part, which is hashed meanwhile; the first one begins the object.
     async fn send_part(&mut self, part: Bytes) -> Result<()> {
+        let hashing = hashed(std::mem::take(&mut self.hash), part.clone());
         let patience = self.patience();
         self.bucket.pay(part.len()).await;
         let sent = async {
@@ -237,9 +237,12 @@ impl<'a> StreamWriter<'a> {
                 None => Ok(()),
             }
         };
-        match sent.await {
-            Ok(()) => Ok(()),
-            Err(fault) => Err(self.fail(fault).await),
+        match futures::join!(sent, hashing) {
+            (Ok(()), Ok(hash)) => {
+                self.hash = hash;
+                Ok(())
+            }
+            (Err(fault), _) | (_, Err(fault)) => Err(self.fail(fault).await),
         }
     }
 
@@ -248,10 +251,13 @@ impl<'a> StreamWriter<'a> {
             let fault = self.wrong_length("only");
             return Err(self.fail(fault).await);
         }
-        let written = Written { len: self.len, sha256: self.hash.clone().finalize().into() };
         if self.parts.is_none() {
-            self.bucket.put(self.shown, self.gathered.split().freeze()).await?;
-            return Ok(written);
+            let whole = self.gathered.split().freeze();
+            let hashing = hashed(std::mem::take(&mut self.hash), whole.clone());
+            let (put, hash) = futures::join!(self.bucket.put(self.shown, whole), hashing);
+            put?;
+            let hash = hash.map_err(|fault| self.bucket.error(fault, Action::Write, self.shown))?;
+            return Ok(Written { len: self.len, sha256: hash.finalize().into() });
         }
         if !self.gathered.is_empty() {
             let part = self.gathered.split().freeze();
@@ -263,7 +269,7 @@ impl<'a> StreamWriter<'a> {
         {
             return Err(self.fail(fault).await);
         }
-        Ok(written)
+        Ok(Written { len: self.len, sha256: self.hash.finalize().into() })
     }
 
     /// A call may wait for all parts that are on their way, each of which has its own retries.
@@ -287,6 +293,19 @@ impl<'a> StreamWriter<'a> {
             let _ = within(self.bucket.shared.timeout, parts.abort()).await;
         }
     }
+}
+
+/// The hash with these bytes, too. Many of them are hashed on a thread of their own, beside whatever else there is to do.
+async fn hashed(mut hash: sha2::Sha256, bytes: Bytes) -> std::result::Result<sha2::Sha256, Fault> {
+    if bytes.len() < HASHED_APART_BYTES {
+        hash.update(&bytes);
+        return Ok(hash);
+    }
+    let apart = tokio::task::spawn_blocking(move || {
+        hash.update(&bytes);
+        hash
+    });
+    apart.await.map_err(|error| Fault::lasting(Kind::Unavailable, format!("the hashing thread ended: {error}")))
 }
 
 async fn retried<'a, T>(

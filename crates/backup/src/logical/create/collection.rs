@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::segments::Copied;
 use super::{Run, Strategy};
-use crate::limits::{FLUSH_LIMIT, MILVUS_POLL, SEGMENT_ATTEMPTS};
+use crate::limits::{FLUSH_LIMIT, MILVUS_POLL, MILVUS_POLL_FIRST, SEGMENT_ATTEMPTS};
 use crate::logical::convert;
 use crate::logical::failure::{Failure, Kind, Result};
 
@@ -161,6 +161,7 @@ impl Run<'_> {
         let segments = flushed.coll_seg_ids.get(&name.name).map(|ids| ids.data.clone()).unwrap_or_default();
         let flush_ts = flushed.coll_flush_ts.get(&name.name).copied().unwrap_or_default();
         let began = Instant::now();
+        let mut pause = MILVUS_POLL_FIRST;
         loop {
             let request = pb::GetFlushStateRequest {
                 segment_ids: segments.clone(),
@@ -176,7 +177,9 @@ impl Run<'_> {
                 let next = "check Milvus's data nodes; --strategy skip_flush backs up what is in the bucket now";
                 return Err(Failure::new(Kind::Unavailable, what, next));
             }
-            tokio::time::sleep(MILVUS_POLL).await;
+            // a small flush is over in some milliseconds, and an incremental backup is mostly that
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MILVUS_POLL);
         }
         let sealed = flushed.coll_seal_times.get(&name.name).copied().unwrap_or_default();
         backup.backup_physical_timestamp = u64::try_from(sealed).unwrap_or_default();
