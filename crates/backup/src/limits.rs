@@ -262,11 +262,15 @@ pub const SALVAGE_SEGMENTS_READ: usize = 4;
 pub const CENSUS_LEN_MAX: u64 = 1 << 30;
 /// Segments that are written anew and imported at once: each holds one log in memory, twice.
 pub const SALVAGE_IMPORTS: usize = 4;
+/// Logs, and segments with deletes, that a restore reads whole at once: a log is in memory twice while it is written anew.
+pub const RESTORE_LOGS_READ: usize = 4;
 /// How long the keys of a new collection are looked for in Milvus's storage before they count as missing: a compaction may
 /// move them meanwhile.
 pub const READ_BACK_LIMIT: Duration = Duration::from_secs(120);
 /// How often a run that creates a backup says that it lives; after three times that it counts as gone.
 pub const WORKING_EVERY: Duration = Duration::from_secs(20);
+/// Runs that ended before their time, one behind the other, before a name counts as taken for good.
+pub const WORKING_DEAD_MAX: usize = 1000;
 /// Tasks that the REST interface remembers; the oldest that are done are forgotten.
 pub const TASKS_KEPT: usize = 1000;
 /// TLS handshakes that the REST interface makes at once.

@@ -11,6 +11,7 @@
 
 pub mod check;
 mod claims;
+mod codec;
 pub mod config;
 mod convert;
 pub mod create;

@@ -2,14 +2,15 @@
 
 #![allow(dead_code, reason = "each test needs a part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use eyrie_api::milvus as pb;
 use eyrie_api::milvus::milvus_service_server::{MilvusService, MilvusServiceServer};
 use eyrie_backup::bucket::Bucket;
-use eyrie_milvus::binlog;
+use eyrie_milvus::binlog::{self, Descriptor, EventKind, Physical, Values};
+use eyrie_milvus::salvage::{self, Key};
 use futures::TryStreamExt;
 use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -47,6 +48,8 @@ struct State {
     calls: usize,
     /// Whether imports find nothing, and are completed nevertheless.
     blind: bool,
+    /// Whether imports pass over the logs of deletes.
+    undeletes: bool,
     /// Whether imported rows get logs of their own, as Milvus writes them.
     stores: bool,
     /// Collections that can't be flushed.
@@ -65,6 +68,17 @@ struct Collection {
     partitions: Vec<(String, i64)>,
     segments: Vec<pb::PersistentSegmentInfo>,
     rows: i64,
+    came: Vec<(Key, u64)>,
+}
+
+/// Key and time.
+pub(crate) type Row = (i64, u64);
+
+/// A segment as it lies in the bucket.
+pub(crate) struct Segment {
+    /// The rows of every field's first log, second log and so on.
+    pub(crate) logs: Vec<Vec<Row>>,
+    pub(crate) deletes: Vec<Row>,
 }
 
 impl Aviary {
@@ -92,8 +106,24 @@ impl Aviary {
         (aviary, port)
     }
 
-    /// Makes a collection with segments of so many rows, each with two logs a field and, if any, deletes.
+    /// Makes a collection with segments of so many rows, each with two logs a field and, if any, deletes of the first ones.
     pub(crate) async fn add(&self, name: &str, segments: &[(u64, u64)]) {
+        let rows = |n: u64| -> Vec<Row> { (0..n as i64).map(|key| (key, 10)).collect() };
+        let segments: Vec<Segment> = segments
+            .iter()
+            .map(|(rows_of, deletes)| Segment {
+                logs: vec![
+                    rows(*rows_of)[..*rows_of as usize / 2].to_vec(),
+                    rows(*rows_of)[*rows_of as usize / 2..].to_vec(),
+                ],
+                deletes: (0..*deletes as i64).map(|key| (key, 20)).collect(),
+            })
+            .collect();
+        self.add_segments(name, &segments).await;
+    }
+
+    /// Makes a collection with these segments.
+    pub(crate) async fn add_segments(&self, name: &str, segments: &[Segment]) {
         let schema = pb::CollectionSchema {
             name: name.into(),
             fields: vec![field(100, "id", 5, true), field(101, "vector", 101, false)],
@@ -101,31 +131,38 @@ impl Aviary {
         };
         let (id, partition) = (self.id(), self.id());
         let mut infos = Vec::new();
-        for (rows, deletes) in segments {
+        for Segment { logs, deletes } in segments {
             let segment = self.id();
-            for field in [0, 1, 100, 101] {
-                for (log, rows) in [(1, rows / 2), (2, rows - rows / 2)] {
-                    let key = format!("insert_log/{id}/{partition}/{segment}/{field}/{}", field * 10 + log);
-                    self.bucket.put(&key, log_of(1, rows)).await.unwrap();
+            for (n, rows) in logs.iter().enumerate() {
+                for (field, log) in logs_of(rows) {
+                    let key = format!("insert_log/{id}/{partition}/{segment}/{field}/{}", field * 10 + n as i64 + 1);
+                    self.bucket.put(&key, log).await.unwrap();
                 }
             }
-            if *deletes > 0 {
+            if !deletes.is_empty() {
                 let key = format!("delta_log/{id}/{partition}/{segment}/7");
-                self.bucket.put(&key, log_of(2, *deletes)).await.unwrap();
+                self.bucket.put(&key, log_of_deletes(deletes)).await.unwrap();
             }
             infos.push(pb::PersistentSegmentInfo {
                 segment_id: segment,
                 collection_id: id,
                 partition_id: partition,
-                num_rows: *rows as i64,
+                num_rows: logs.iter().map(Vec::len).sum::<usize>() as i64,
                 state: 4,
                 ..pb::PersistentSegmentInfo::default()
             });
         }
-        let rows = segments.iter().map(|(rows, _)| *rows as i64).sum();
+        let rows = infos.iter().map(|info| info.num_rows).sum();
         let partitions = vec![("_default".to_owned(), partition)];
-        let collection = Collection { id, schema, partitions, segments: infos, rows };
+        let collection = Collection { id, schema, partitions, segments: infos, rows, came: Vec::new() };
         self.state.lock().unwrap().collections.insert(name.into(), collection);
+    }
+
+    /// The rows that imports have brought into a collection, by key and time.
+    pub(crate) fn came(&self, name: &str) -> Vec<(Key, u64)> {
+        let mut came = self.state.lock().unwrap().collections[name].came.clone();
+        came.sort();
+        came
     }
 
     /// Names and rows of all collections.
@@ -152,6 +189,11 @@ impl Aviary {
     /// From now on imports find nothing.
     pub(crate) fn goes_blind(&self, blind: bool) {
         self.state.lock().unwrap().blind = blind;
+    }
+
+    /// From now on imports bring deleted rows back.
+    pub(crate) fn ignores_deletes(&self) {
+        self.state.lock().unwrap().undeletes = true;
     }
 
     /// From now on imported rows get logs of their own.
@@ -303,24 +345,81 @@ impl Aviary {
         self.state.lock().unwrap().collections.get_mut(name).unwrap().segments.push(info);
     }
 
-    /// Rows that an import of these folders brings.
-    async fn import_now(&self, files: &[String]) -> Result<i64, String> {
+    /// The rows that an import of these folders brings: all whose key no delete names, whenever that was, as 2.3 does it.
+    async fn import_now(&self, files: &[String]) -> Result<Vec<(Key, u64)>, String> {
         if self.state.lock().unwrap().blind {
-            return Ok(0);
+            return Ok(Vec::new());
         }
-        let mut rows = 0;
-        for (folder, sign) in files.iter().zip([1, -1]).filter(|(folder, _)| !folder.is_empty()) {
-            let folder = folder.strip_prefix("files/").unwrap_or_default();
-            let folder = if sign == 1 { format!("{folder}1/") } else { folder.to_owned() };
-            let entries: Vec<_> = self.bucket.list(&folder).try_collect().await.map_err(|e| e.to_string())?;
-            for entry in entries {
-                let bytes = self.bucket.read(&entry.key).await.map_err(|e| e.to_string())?;
-                let log = binlog::Log::read(&bytes).map_err(|e| e.to_string())?;
-                rows += sign * log.rows().map_err(|e| e.to_string())? as i64;
-            }
+        let below = |folder: &str, rest: &str| format!("{}{rest}", folder.strip_prefix("files/").unwrap_or_default());
+        let deletes = match files.get(1).filter(|folder| !folder.is_empty()) {
+            Some(folder) => self.values(&below(folder, "")).await?,
+            None => Vec::new(),
+        };
+        let mut deleted = BTreeSet::new();
+        for lines in deletes {
+            let Values::Texts(lines) = lines else { return Err("no log of deletes".into()) };
+            let keys: Option<Vec<Key>> = lines.iter().map(|line| Some(salvage::delete(line)?.0)).collect();
+            deleted.extend(keys.ok_or("a delete that can't be read")?);
         }
+        let (keys, times) =
+            (self.values(&below(&files[0], "100/")).await?, self.values(&below(&files[0], "1/")).await?);
+        if keys.len() != times.len() {
+            return Err("binlog file count of each field must be equal".into());
+        }
+        let mut rows = Vec::new();
+        for (keys, times) in keys.into_iter().zip(times) {
+            let Values::Numbers(times) = times else { return Err("no times".into()) };
+            let keys: Vec<Key> = match keys {
+                Values::Numbers(numbers) => numbers.into_iter().map(Key::Number).collect(),
+                Values::Texts(texts) => texts.into_iter().map(|text| Key::Text(text.into())).collect(),
+                Values::Fixed(..) => return Err("no keys".into()),
+            };
+            rows.extend(keys.into_iter().zip(times).map(|(key, at)| (key, at as u64)));
+        }
+        rows.retain(|(key, _)| self.state.lock().unwrap().undeletes || !deleted.contains(key));
         Ok(rows)
     }
+
+    /// What is in all logs of a folder, in the order of their ids.
+    async fn values(&self, folder: &str) -> Result<Vec<Values>, String> {
+        let entries: Vec<_> = self.bucket.list(folder).try_collect().await.map_err(|e| e.to_string())?;
+        let mut keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
+        keys.sort_by_key(|key| key.rsplit('/').next().and_then(|id| id.parse::<i64>().ok()));
+        let mut values = Vec::new();
+        for key in keys {
+            let bytes = self.bucket.read(&key).await.map_err(|e| e.to_string())?;
+            let log = binlog::Log::read(&bytes).map_err(|e| e.to_string())?;
+            values.push(log.values(&|_, _, _| None).map_err(|e| e.to_string())?);
+        }
+        Ok(values)
+    }
+}
+
+/// One log of each field of a segment: key, vector, and what is hidden.
+fn logs_of(rows: &[Row]) -> Vec<(i64, Bytes)> {
+    let numbers = |of: fn(&Row) -> i64| Values::Numbers(rows.iter().map(of).collect());
+    let vectors =
+        rows.iter().flat_map(|row| [row.0 as f32, row.1 as f32, 0.5, 0.25]).flat_map(f32::to_le_bytes).collect();
+    let columns = [
+        (0, 5, Physical::Int64, numbers(|row| row.0 ^ 77)),
+        (1, 5, Physical::Int64, numbers(|row| row.1 as i64)),
+        (100, 5, Physical::Int64, numbers(|row| row.0)),
+        (101, 101, Physical::Fixed(16), Values::Fixed(16, vectors)),
+    ];
+    let columns = columns.into_iter();
+    columns
+        .map(|(field, kind, physical, values)| (field, written(EventKind::Insert, field, kind, physical, &values)))
+        .collect()
+}
+
+fn log_of_deletes(deletes: &[Row]) -> Bytes {
+    let lines = deletes.iter().map(|(key, at)| format!(r#"{{"pk":{key},"ts":{at},"pkType":5}}"#).into_bytes());
+    written(EventKind::Delete, 100, 21, Physical::Text, &Values::Texts(lines.collect()))
+}
+
+fn written(kind: EventKind, field: i64, data_type: i32, physical: Physical, values: &Values) -> Bytes {
+    let at = Descriptor { collection: 1, partition: 1, segment: 1, field, from: 1, to: 2, data_type };
+    Bytes::from(binlog::log(&at, kind, physical, values).unwrap())
 }
 
 fn field(id: i64, name: &str, data_type: i32, key: bool) -> pb::FieldSchema {
@@ -482,15 +581,17 @@ impl MilvusService for Aviary {
         let request = request.into_inner();
         let imported = self.import_now(&request.files).await;
         if let Ok(rows) = &imported {
-            self.store(&request.collection_name, &request.partition_name, &request.files[0], *rows).await;
+            let rows = rows.len() as i64;
+            self.store(&request.collection_name, &request.partition_name, &request.files[0], rows).await;
         }
         let task = self.id();
         {
             let mut state = self.state.lock().unwrap();
             if let (Ok(rows), Some(collection)) = (&imported, state.collections.get_mut(&request.collection_name)) {
-                collection.rows += rows;
+                collection.rows += rows.len() as i64;
+                collection.came.extend(rows.iter().cloned());
             }
-            state.imports.insert(task, imported);
+            state.imports.insert(task, imported.map(|rows| rows.len() as i64));
         }
         self.meet_again().await;
         Ok(Response::new(pb::ImportResponse { status: Some(ok()), tasks: vec![task] }))

@@ -115,6 +115,20 @@ pub fn logs(segment: &SegmentBackup, grouping: Grouping) -> Vec<(String, u64)> {
     inserts.chain(deltas).collect()
 }
 
+/// The logs of one field, in the order in which Milvus reads them: every field's nth log has the same rows.
+pub fn field_logs(segment: &SegmentBackup, grouping: Grouping, field: FieldId) -> Vec<String> {
+    let of_field = segment.binlogs.iter().filter(|one| one.field_id == field.0);
+    let mut ids: Vec<LogId> = of_field.flat_map(|one| &one.binlogs).map(log_id).collect();
+    ids.sort_unstable();
+    ids.into_iter().map(|log| insert_log(segment, grouping, field, log)).collect()
+}
+
+/// The logs of a segment's deletes.
+pub fn delta_logs(segment: &SegmentBackup, grouping: Grouping) -> Vec<String> {
+    let logs = segment.deltalogs.iter().flat_map(|field| &field.binlogs);
+    logs.map(|log| delta_log(segment, grouping, log_id(log))).collect()
+}
+
 /// Old writers name a log by its path alone.
 fn log_id(log: &super::meta::Log) -> LogId {
     let last = log.log_path.rsplit('/').next().and_then(|last| last.parse().ok());

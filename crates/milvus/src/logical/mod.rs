@@ -12,6 +12,7 @@
 
 pub mod layout;
 pub mod levels;
+mod living;
 pub mod manifest;
 pub mod meta;
 pub mod names;
@@ -19,6 +20,7 @@ mod strict;
 
 pub use layout::{BackupName, Grouping};
 pub use levels::{FormatError, Levels, assemble, read_full};
+pub use living::{Deletes, Living};
 pub use manifest::Manifest;
 pub use names::{CollectionName, Filter, Rename, Renames};
 pub use strict::{Breach, breaches};

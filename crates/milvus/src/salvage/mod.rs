@@ -13,9 +13,11 @@ mod census;
 mod choice;
 mod deletes;
 mod key;
+mod rows;
 pub mod schema;
 
 pub use census::{Census, Slice, Tally, TooTangled};
 pub use choice::{Choice, Share};
 pub use deletes::delete;
 pub use key::{Key, KeySum};
+pub use rows::Rows;

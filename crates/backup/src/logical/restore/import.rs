@@ -1,28 +1,23 @@
 //! One segment: handed to Milvus, waited for, counted.
 //!
 //! Milvus calls an import of nothing completed: a folder that it can't see, or a path of another storage. So the rows
-//! that it says it took must be those that the logs hold, less at most as many as were deleted.
-
-use std::ops::RangeInclusive;
+//! that it says it took must be those that the logs hold, less those that were deleted.
 
 use eyrie_api::milvus as pb;
-use eyrie_milvus::binlog;
 use eyrie_milvus::logical::layout;
 use eyrie_milvus::logical::meta::SegmentBackup;
-use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use super::journal::{Handed, Journal};
 use super::plan::Item;
+use super::share::Share;
 use super::{Origin, Run};
-use crate::bucket::CopyCheck;
-use crate::limits::{IMPORT_SILENCE_MAX, LOG_LEN_MAX, MILVUS_POLL};
+use crate::limits::{IMPORT_SILENCE_MAX, MILVUS_POLL};
 use crate::logical::failure::{Failure, Kind, Result};
-use crate::logical::milvus::Version;
-use crate::logical::sealing;
+use crate::logical::milvus::{Milvus, Version};
 
-/// From here on, imports go through REST.
-const REST_IMPORTS: Version = Version(2, 4, 0);
+/// From here on, imports go through REST, and deletes know their times.
+pub(super) const REST_IMPORTS: Version = Version(2, 4, 0);
 /// Of the states of an import, those that are ends.
 const FAILED: [i32; 2] = [1, 7];
 const COMPLETED: i32 = 6;
@@ -51,27 +46,26 @@ impl Run<'_> {
             self.tell.done(1, size);
             return Ok(rows);
         }
-        let expected = self.expected(segment, item).await?;
+        let share = self.share(item, segment).await?;
+        let expected = share.rows();
         let rows = match earlier {
             Some(Handed { task: Some(task), .. }) => self.wait_for(item, journal, &task, segment).await?,
             Some(Handed { task: None, .. }) => return Err(nobody_knows(item, segment)),
+            // Nothing of it is alive: there is nothing to hand over.
+            None if expected == (0..=0) => 0,
             None => {
-                let (insert, delta) =
-                    (layout::insert_folder(segment, item.grouping), layout::delta_folder(segment, item.grouping));
-                self.stage(item, segment).await?;
+                let paths = match &share {
+                    Share::Anew(living) => self.written_anew(item, segment, living).await?,
+                    Share::AsItIs(_) | Share::About(_) => self.as_it_is(item, segment).await?,
+                };
                 let _turn = self.imports.acquire().await;
-                let first = layout::logs(segment, item.grouping).into_iter().next();
-                let holder = first.and_then(|(key, _)| self.holder(&key));
-                let deletes = !segment.deltalogs.is_empty();
-                let deltas = if deletes { self.path(item, None, &delta) } else { String::new() };
-                let paths = [self.path(item, holder, &insert), deltas];
                 self.run_import(item, journal, partition, &paths, segment).await?
             }
         };
         if !expected.contains(&rows) {
             let (least, most) = expected.into_inner();
             let wanted = if least == most { format!("{most}") } else { format!("{least} to {most}") };
-            let what = format!("Milvus took {rows} rows of segment {}, whose logs hold {wanted}", segment.segment_id);
+            let what = format!("Milvus took {rows} rows of segment {} instead of {wanted}", segment.segment_id);
             journal.change(|head| head.wrong = Some(what.clone())).await?;
             return Err(Failure::new(
                 Kind::Damaged,
@@ -93,13 +87,6 @@ impl Run<'_> {
         partition: &str,
         segment: &SegmentBackup,
     ) -> Result<()> {
-        if self.milvus.version() < REST_IMPORTS {
-            let what = format!(
-                "segment {} holds deletes for many segments, which this Milvus can't import",
-                segment.segment_id
-            );
-            return Err(Failure::new(Kind::Unsupported, what, "restore into Milvus 2.4 or newer"));
-        }
         if journal.segment(segment.segment_id).is_some_and(|handed| handed.rows.is_some()) {
             return Ok(());
         }
@@ -148,7 +135,7 @@ impl Run<'_> {
             if let Some(why) = state.failed {
                 journal.take_back(segment.segment_id).await?;
                 let what = format!("Milvus could not import segment {}: {why}", segment.segment_id);
-                return Err(Failure::new(Kind::Refused, what, "read the reason; the same restore then goes on"));
+                return Err(Failure::new(Kind::Refused, what, self.then("read the reason")));
             }
             if state.done {
                 return Ok(state.rows);
@@ -158,10 +145,17 @@ impl Run<'_> {
             }
             if since.elapsed() > IMPORT_SILENCE_MAX {
                 let what = format!("the import of segment {} makes no progress ({last})", segment.segment_id);
-                let next = "look at Milvus's data nodes; the same restore then goes on";
-                return Err(Failure::new(Kind::Unavailable, what, next));
+                return Err(Failure::new(Kind::Unavailable, what, self.then("look at Milvus's data nodes")));
             }
             tokio::time::sleep(MILVUS_POLL).await;
+        }
+    }
+
+    /// What to do after a failure: a restore of a backup goes on, rows that come from no backup do not.
+    pub(super) fn then(&self, first: &str) -> String {
+        match self.origin {
+            Origin::Backup(..) => format!("{first}; the same restore then goes on"),
+            Origin::Folders => first.to_owned(),
         }
     }
 
@@ -192,99 +186,21 @@ impl Run<'_> {
             progress: format!("state {} {}", state.state, info("progress_percent").unwrap_or_default()),
         })
     }
+}
 
-    /// How many rows an import may bring: those in the logs, less at most as many as deletes are there.
-    async fn expected(&self, segment: &SegmentBackup, item: &Item) -> Result<RangeInclusive<u64>> {
-        let deletes =
-            self.count_logs(layout::delta_folder(segment, item.grouping), !segment.deltalogs.is_empty()).await?;
-        let rows = match u64::try_from(segment.num_of_rows) {
-            Ok(rows) if rows > 0 => rows,
-            // Old writers did not count.
-            _ => self.count_logs(format!("{}1/", layout::insert_folder(segment, item.grouping)), true).await?,
-        };
-        Ok(rows.saturating_sub(deletes)..=rows)
-    }
-
-    /// Rows in all logs of one folder.
-    async fn count_logs(&self, folder: String, any: bool) -> Result<u64> {
-        if !any {
-            return Ok(0);
+/// Refuses deletes that stand in no segment of rows, where Milvus is too old to know such.
+pub(super) fn deletes_can_be(milvus: &Milvus, items: &[Item]) -> Result<()> {
+    let mut l0 = items.iter().flat_map(|item| item.l0_segments().map(move |(_, segment)| (item, segment)));
+    match l0.next() {
+        Some((item, segment)) if milvus.version() < REST_IMPORTS => {
+            let (id, source, version) = (segment.segment_id, &item.source, milvus.version_text());
+            let what = format!(
+                "segment {id} of {source} holds deletes for many segments, which Milvus {version} can't import; nothing was changed"
+            );
+            let next = "restore into Milvus 2.4 or newer, or the other collections with --filter";
+            Err(Failure::new(Kind::Unsupported, what, next))
         }
-        let mut rows = 0;
-        let mut listed = self.source.list(&folder);
-        while let Some(entry) = listed.try_next().await? {
-            let bytes = match &self.keys {
-                Some(keys) => sealing::read(&self.source, &entry.key, LOG_LEN_MAX, keys).await?,
-                None => self.source.read_max(&entry.key, LOG_LEN_MAX).await?,
-            };
-            let counted = binlog::Log::read(&bytes).and_then(|log| log.rows());
-            rows += counted.map_err(|bad| {
-                let what = format!("{} in {}: {bad}", entry.key, self.source);
-                Failure::new(Kind::Damaged, what, "verify the backup; restore the other collections with --filter")
-            })?;
-        }
-        Ok(rows)
-    }
-
-    /// The backup that holds a log, if it is another one.
-    fn holder(&self, key: &str) -> Option<&str> {
-        match self.origin {
-            Origin::Backup(_, manifest) => manifest?.holder(key),
-            Origin::Folders => None,
-        }
-    }
-
-    /// How Milvus is told the path of a folder of the backup, or of the one that holds it.
-    fn path(&self, item: &Item, holder: Option<&str>, folder: &str) -> String {
-        let Origin::Backup(name, _) = self.origin else { return folder.to_owned() };
-        match self.in_place {
-            true => self.settings.backup.for_milvus(&format!("{}/{folder}", holder.unwrap_or(name.as_str()))),
-            false => self.settings.storage.for_milvus(&format!("{}/{folder}", self.temporary(item))),
-        }
-    }
-
-    /// Where copies for Milvus lie in its storage.
-    fn temporary(&self, item: &Item) -> String {
-        self.journals.get(&item.target).and_then(Journal::head).map(|head| head.temporary).unwrap_or_default()
-    }
-
-    /// Copies a segment's logs to where Milvus can read them, if it can't where they lie.
-    async fn stage(&self, item: &Item, segment: &SegmentBackup) -> Result<()> {
-        if self.in_place {
-            return Ok(());
-        }
-        let temporary = self.temporary(item);
-        let copies = futures::stream::iter(layout::logs(segment, item.grouping)).map(|(key, len)| {
-            let to = format!("{temporary}/{key}");
-            async move {
-                let source = match self.holder(&key) {
-                    Some(holder) => self.store.bucket().below(holder)?,
-                    None => self.source.clone(),
-                };
-                match &self.keys {
-                    Some(keys) => {
-                        let sealed = sealing::named(&key);
-                        sealing::copy_out(&source, &sealed, &self.storage, &to, len, keys).await?;
-                    }
-                    None => drop(self.storage.copy_from(&source, &key, &to, CopyCheck::Length).await?),
-                }
-                Ok::<_, Failure>(())
-            }
-        });
-        copies.buffer_unordered(self.settings.concurrency.copies).try_collect().await
-    }
-
-    /// Takes away what was copied for Milvus.
-    pub(super) async fn unstage(&self, item: &Item) -> Result<()> {
-        let temporary = self.temporary(item);
-        if self.in_place || self.settings.keep_temp_files || temporary.is_empty() {
-            return Ok(());
-        }
-        let copies: Vec<_> = self.storage.list(&format!("{temporary}/")).try_collect().await?;
-        for entry in copies {
-            self.storage.delete(&entry.key).await?;
-        }
-        Ok(())
+        _ => Ok(()),
     }
 }
 

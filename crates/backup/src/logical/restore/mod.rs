@@ -16,6 +16,7 @@ mod journal;
 pub mod plan;
 mod rest;
 pub(super) mod salvaged;
+mod share;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ use super::news::Tell;
 use super::rbac;
 use super::store::{Backup, Store};
 use crate::bucket::Bucket;
-use crate::limits::MILVUS_CALL_LIMIT;
+use crate::limits::{MILVUS_CALL_LIMIT, RESTORE_LOGS_READ};
 use crate::seal::Identities;
 
 /// How folders in Milvus's storage begin that hold copies for it.
@@ -75,6 +76,8 @@ struct Run<'r> {
     /// What is done already, by the collection that is filled.
     journals: BTreeMap<CollectionName, Journal>,
     imports: Arc<Semaphore>,
+    /// Logs that are read whole at once.
+    reading: Arc<Semaphore>,
     /// For imports by REST, or why there is no client.
     http: std::result::Result<reqwest::Client, String>,
     tell: &'r Tell,
@@ -117,6 +120,7 @@ pub async fn restore(
     if !options.meta_only {
         tell.step("checking that every log of the backup is there");
         complete(&store.logs(name, backup.manifest.as_ref()).await?, &items)?;
+        import::deletes_can_be(milvus, &items)?;
     }
     if options.rbac {
         let meta = backup.info.rbac_meta.as_ref();
@@ -140,6 +144,7 @@ pub async fn restore(
         keys: sealed.then(|| store.keys().clone()),
         journals,
         imports: Arc::new(Semaphore::new(settings.concurrency.import_jobs)),
+        reading: Arc::new(Semaphore::new(RESTORE_LOGS_READ)),
         http: http::client(settings.milvus.ca.as_ref(), MILVUS_CALL_LIMIT),
         tell,
     };

@@ -75,7 +75,7 @@ impl Run<'_> {
             code => {
                 let why = value["message"].as_str().unwrap_or("no reason given");
                 let what = format!("Milvus refused to import: {why} (code {})", code.unwrap_or_default());
-                Err(Failure::new(Kind::Refused, what, "read the reason; then drop the collection and restore again"))
+                Err(Failure::new(Kind::Refused, what, self.then("read the reason")))
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::collection::count;
 use super::journal::Journal;
 use super::{Item, Options, Origin, Run};
-use crate::limits::MILVUS_CALL_LIMIT;
+use crate::limits::{MILVUS_CALL_LIMIT, RESTORE_LOGS_READ};
 use crate::logical::config::Settings;
 use crate::logical::doors::Doors;
 use crate::logical::failure::{Failure, Kind, Result};
@@ -45,6 +45,7 @@ impl<'r> Filling<'r> {
             in_place: true,
             journals: BTreeMap::new(),
             imports: Arc::new(Semaphore::new(settings.concurrency.import_jobs)),
+            reading: Arc::new(Semaphore::new(RESTORE_LOGS_READ)),
             http: http::client(settings.milvus.ca.as_ref(), MILVUS_CALL_LIMIT),
             tell,
         };

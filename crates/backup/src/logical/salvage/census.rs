@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use eyrie_milvus::binlog::{self, Values};
 use eyrie_milvus::ids::SegmentPath;
 use eyrie_milvus::salvage::schema::{ROW_ID_FIELD, Seen, TIME_FIELD};
-use eyrie_milvus::salvage::{Census, Choice, Key, KeySum, Slice, Tally, delete};
+use eyrie_milvus::salvage::{Census, Choice, Key, KeySum, Rows, Slice, Tally, delete};
 use futures::StreamExt;
 
 use super::source::{Source, delta_key, insert_key};
-use super::{ALL_PARTITIONS, Counted, Found, FoundSegment, Rows, Verdict, inflate};
+use super::{ALL_PARTITIONS, Counted, Found, FoundSegment, Verdict};
 use crate::bucket::{self, Bucket, BucketError};
 use crate::limits::{LOG_LEN_MAX, SALVAGE_SEGMENTS_READ};
+use crate::logical::codec::inflate;
 use crate::logical::failure::{Failure, Kind, Result};
 use crate::logical::news::Tell;
 
@@ -134,7 +135,7 @@ pub(super) async fn taken(
         let mut bits: Vec<Option<Rows>> = Vec::new();
         for (path, share) in segments.iter().zip(choice.shares()) {
             let rows = found.segment(path).map_or(0, |segment| segment.rows);
-            bits.push((share.own > 0 && share.own < rows).then(|| Rows::none(rows)));
+            bits.push((share.own > 0 && share.own < rows).then(Rows::default));
         }
         for nth in 0..slices {
             let mut census = Census::new(Slice { nth, of: slices });
@@ -145,7 +146,7 @@ pub(super) async fn taken(
             }
             sum.and(census.kept(&choice, |segment, place| {
                 if let Some(rows) = &mut bits[segment as usize] {
-                    rows.add(place);
+                    rows.add(u64::from(place));
                 }
             }));
         }

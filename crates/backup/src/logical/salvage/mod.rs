@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use eyrie_milvus::ids::{SegmentId, SegmentPath};
 use eyrie_milvus::salvage::schema::{Seen, SeenField};
-use eyrie_milvus::salvage::{Choice, Key, KeySum};
+use eyrie_milvus::salvage::{Choice, Key, KeySum, Rows};
 
 pub use self::file::read_schema;
 pub use self::rescue::{Plan, Rescued, Step, Wanted, Way, plan, rescue};
@@ -235,31 +235,6 @@ impl Found {
     async fn taken(&mut self, source: &Source, key: i64) -> Result<(BTreeMap<SegmentPath, Rows>, KeySum)> {
         census::taken(source, key, self).await
     }
-}
-
-/// Some rows of one segment, by their places in its logs taken one behind the other.
-#[derive(Debug, Clone)]
-struct Rows(Vec<u64>);
-
-impl Rows {
-    fn none(of: u64) -> Rows {
-        Rows(vec![0; usize::try_from(of.div_ceil(64)).unwrap_or(usize::MAX)])
-    }
-
-    fn add(&mut self, place: u32) {
-        self.0[place as usize / 64] |= 1 << (place % 64);
-    }
-
-    fn has(&self, place: u64) -> bool {
-        self.0.get((place / 64) as usize).is_some_and(|word| word >> (place % 64) & 1 == 1)
-    }
-}
-
-/// Undoes Parquet's compressions, as far as Milvus uses them.
-fn inflate(codec: i64, bytes: &[u8], len: usize) -> Option<Vec<u8>> {
-    /// The number of zstd.
-    const ZSTD: i64 = 6;
-    if codec == ZSTD { zstd::bulk::decompress(bytes, len).ok() } else { None }
 }
 
 /// No rows were found where some were named.
