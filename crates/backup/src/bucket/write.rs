@@ -58,12 +58,22 @@ impl Bucket {
     /// # Errors
     /// [`Kind::Config`] when the store can't do this; else all that a store can say.
     pub async fn create(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Created> {
-        let (full, bytes) = (self.key(key, Action::Create)?, bytes.into());
+        let bytes = bytes.into();
         if bytes.len() > CREATE_BYTES_MAX {
             let cause = format!("{} bytes are too many for an object that must be new", bytes.len());
             return Err(self.error(Fault::lasting(Kind::Config, cause), Action::Create, key));
         }
         self.ensure_conditional().await?;
+        self.create_unproven(key, bytes).await
+    }
+
+    /// As [`Bucket::create`], for a name that nothing irreplaceable depends on: whether the store enforces the condition is not
+    /// tried first. One that ignores it overwrites, and says [`Created::New`] to everybody.
+    ///
+    /// # Errors
+    /// As [`Bucket::create`].
+    pub async fn create_unproven(&self, key: &str, bytes: impl Into<Bytes>) -> Result<Created> {
+        let (full, bytes) = (self.key(key, Action::Create)?, bytes.into());
         self.pay(bytes.len()).await;
         let mut budget = Budget::new(self.shared.retry);
         loop {

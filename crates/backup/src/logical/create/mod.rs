@@ -189,8 +189,7 @@ pub async fn create(doors: &Doors, settings: &Settings, options: &Options, tell:
         .collect();
     let objects: BTreeMap<String, Object> = done.iter().flat_map(|done| done.objects.clone()).collect();
     run.finish(&info, failed.clone(), objects).await?;
-    drop(claim);
-    run.target.delete("eyrie/working.json").await?;
+    claim.give_back().await?;
     let copied = done.iter().fold((0, 0), |sum, done| (sum.0 + done.copied.0, sum.1 + done.copied.1));
     let (kept, held) = done.iter().fold((0, 0), |sum, done| (sum.0 + done.kept, sum.1 + done.held));
     Ok(Created { name, info, failed, copied, kept, held })

@@ -192,7 +192,7 @@ impl Journal {
         }
         // What says that it is a journal goes last: segments without it would be taken for those of the next one.
         let entries: Vec<_> = self.bucket.list("").try_collect().await?;
-        for entry in entries.iter().filter(|entry| entry.key != WORKING && entry.key != HEAD) {
+        for entry in entries.iter().filter(|entry| !is_claim(&entry.key) && entry.key != HEAD) {
             self.bucket.delete(&entry.key).await?;
         }
         Ok(self.bucket.delete(HEAD).await?)
@@ -201,8 +201,12 @@ impl Journal {
     /// Deletes the journal, once nobody is at work any more.
     pub(super) async fn forget(&self) -> Result<()> {
         self.clear().await?;
-        if !self.silent.load(Ordering::Relaxed) {
-            self.bucket.delete(WORKING).await?;
+        if self.silent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let entries: Vec<_> = self.bucket.list("").try_collect().await?;
+        for entry in entries.iter().filter(|entry| is_claim(&entry.key)) {
+            self.bucket.delete(&entry.key).await?;
         }
         Ok(())
     }
@@ -295,6 +299,11 @@ async fn read<T: DeserializeOwned>(bucket: &Bucket, key: &str) -> std::result::R
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether an object says who is at work, or was.
+fn is_claim(key: &str) -> bool {
+    key.starts_with("working")
 }
 
 fn key(segment: i64) -> String {
