@@ -115,6 +115,11 @@ impl Milvus {
         self.version
     }
 
+    /// Whether calls carry a user's name.
+    pub(super) fn has_login(&self) -> bool {
+        self.login.is_some()
+    }
+
     /// Host and port.
     pub fn place(&self) -> &str {
         &self.place

@@ -114,6 +114,12 @@ pub(super) async fn restore(milvus: &Milvus, wanted: &RbacMeta, tell: &Tell) -> 
         let rbac_meta = Some(convert::rbac_back(&missing));
         milvus.restore_rbac(pb::RestoreRbacRequest { rbac_meta }).await?;
     } else {
+        // It remembers who granted what; asked by nobody, it refuses in words that do not say so.
+        if !milvus.has_login() && !missing.grants.is_empty() {
+            let what = format!("Milvus {} takes grants from a user alone; nothing was changed", milvus.version());
+            let next = "give milvus.user and milvus.password, also where this Milvus asks nobody for them";
+            return Err(Failure::new(Kind::Request, what, next));
+        }
         for role in &missing.roles {
             let entity = Some(pb::RoleEntity { name: role.name.clone() });
             let made = milvus.create_role(pb::CreateRoleRequest { entity }).await;

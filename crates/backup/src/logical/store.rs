@@ -7,9 +7,11 @@ use eyrie_milvus::logical::manifest::Object;
 use eyrie_milvus::logical::meta::{BackupInfo, FORMAT_SEALED};
 use eyrie_milvus::logical::{BackupName, Manifest, assemble, read_full};
 use futures::{StreamExt, TryStreamExt};
+use sha2::Digest;
 
 use super::claims::{Claim, Working};
 use super::config::{Settings, StorageSettings};
+use super::create::hex;
 use super::failure::{Failure, Kind, Result};
 use super::news::Tell;
 use super::restore::{Unfinished, unfinished};
@@ -223,7 +225,10 @@ impl Store {
             return Err(Failure::new(Kind::Damaged, what, "take the file from another copy of this backup"));
         }
         let info = match self.read_meta(name, FULL).await? {
-            Some(full) => read_full(&full)?,
+            Some(full) => {
+                as_written(name, FULL, &full, manifest.as_ref())?;
+                read_full(&full)?
+            }
             // Releases before 0.2 wrote the levels alone.
             None => {
                 let mut levels = Vec::new();
@@ -232,7 +237,9 @@ impl Store {
                         let what = format!("the backup {name} has neither meta/{FULL} nor meta/{file}");
                         Failure::new(Kind::Damaged, what, "take the file from another copy of this backup")
                     };
-                    levels.push(self.read_meta(name, file).await?.ok_or_else(missing)?);
+                    let bytes = self.read_meta(name, file).await?.ok_or_else(missing)?;
+                    as_written(name, file, &bytes, manifest.as_ref())?;
+                    levels.push(bytes);
                 }
                 assemble(&backup, &levels[0], &levels[1], &levels[2])?
             }
@@ -390,10 +397,29 @@ impl Store {
     pub(super) async fn claim(&self, name: &BackupName) -> Result<Claim> {
         let taken =
             |what: String| Failure::new(Kind::Exists, what, "give another name with -n, or delete the other first");
+        let finished = || taken(format!("there is a backup {name} in {} already", self.bucket));
         if self.exists(name).await? {
-            return Err(taken(format!("there is a backup {name} in {} already", self.bucket)));
+            return Err(finished());
         }
         let busy = |writer: &str| taken(format!("the backup {name} is being written by {writer}"));
-        Ok(Claim::take(&self.bucket, &name.working(), busy).await?)
+        let claim = Claim::take(&self.bucket, &name.working(), busy).await?;
+        // Whoever had it until now may have finished it.
+        if self.exists(name).await? {
+            claim.give_back().await?;
+            return Err(finished());
+        }
+        Ok(claim)
+    }
+}
+
+/// Refuses a meta file that is not what was written, though it may look like one: where this program wrote the backup.
+fn as_written(name: &BackupName, file: &str, bytes: &[u8], manifest: Option<&Manifest>) -> Result<()> {
+    let wanted = manifest.and_then(|manifest| manifest.meta.get(file)).and_then(|object| object.sha256.as_deref());
+    match wanted {
+        Some(wanted) if wanted != hex(&sha2::Sha256::digest(bytes)) => {
+            let what = format!("the backup {name} is damaged: meta/{file} is not what was written");
+            Err(Failure::new(Kind::Damaged, what, "take the file from another copy of this backup"))
+        }
+        _ => Ok(()),
     }
 }

@@ -155,3 +155,57 @@ fn secrets_do_not_show() {
     let shown = format!("{settings:?}");
     assert!(!shown.contains("canary"), "{shown}");
 }
+
+/// Whatever stands in a file or behind `--set`: an answer or a sentence, and never a panic.
+#[test]
+fn odd_values_and_cut_files_are_answered() {
+    const ODD: [&str; 20] = [
+        "",
+        " ",
+        "-1",
+        "0",
+        "1e99",
+        "99999999999999999999",
+        "true",
+        "null",
+        "[]",
+        "{}",
+        "[1, 2]",
+        "{a: b}",
+        "!file x",
+        "ü",
+        "..",
+        "/",
+        "a/../../b",
+        "http://[::",
+        "x\0y",
+        "'",
+    ];
+    for key in super::keys::KEYS {
+        for odd in ODD {
+            let _ = given("", &[], &[&format!("{}={odd}", key.name)]);
+            let mut yaml = format!("configVersion: v2\n{}: {odd}\n", key.name);
+            let _ = given(&yaml, &[], &[]);
+            yaml = key.name.split('.').rev().fold(odd.to_owned(), |inner, part| format!("{{ {part}: {inner} }}"));
+            let _ = given(&yaml, &[], &[]);
+        }
+    }
+    for text in [GUIDE, SECOND] {
+        for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
+            let _ = given(&text[..end], &[], &[]);
+        }
+        for place in 0..text.len() {
+            let mut bytes = text.as_bytes().to_vec();
+            bytes[place] ^= 1 << (place % 7);
+            if let Ok(text) = String::from_utf8(bytes) {
+                let _ = given(&text, &[], &[]);
+            }
+        }
+    }
+    let long = "x".repeat(1 << 20);
+    let _ = given(&format!("backup: {{ storage: {{ rootPath: {long} }} }}"), &[], &[]);
+    let deep = "[".repeat(100_000);
+    assert!(given(&deep, &[], &[]).is_err());
+    let deep = "a: {".repeat(10_000);
+    assert!(given(&deep, &[], &[]).is_err());
+}
