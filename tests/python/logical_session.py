@@ -4,7 +4,11 @@ usage: logical_session.py HOST:PORT fill
        logical_session.py HOST:PORT digest SUFFIX DATABASE.COLLECTION...
        logical_session.py HOST:PORT drop DATABASE.COLLECTION...
        logical_session.py HOST:PORT index DATABASE.COLLECTION...
+       logical_session.py HOST:PORT forget
+       logical_session.py HOST:PORT aliases DATABASE.COLLECTION
+       logical_session.py HOST:PORT turns DATABASE.COLLECTION
        logical_session.py HOST:PORT list
+       logical_session.py HOST:PORT rbac make|drop|show
 
 `digest` prints one line of JSON: schema, partitions with their rows, indexes, every row and vector by key, and what searches
 find. Names are left out, so that equal lines mean equal collections whatever they are called.
@@ -15,15 +19,22 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
 logging.disable(logging.CRITICAL)
-from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, connections, db, utility  # noqa: E402
+from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, Role, connections, db, utility  # noqa: E402
 
 DIM = 16
 PATIENCE = 120
 LIMIT = 16384
+# What an array may hold beside texts, and a value that follows from a number.
+ELEMENTS = {
+    DataType.BOOL: lambda n: n % 3 == 0, DataType.INT8: lambda n: n % 100, DataType.INT16: lambda n: n % 1000,
+    DataType.INT32: lambda n: n * 5, DataType.INT64: lambda n: n << 33, DataType.FLOAT: lambda n: n / 8,
+    DataType.DOUBLE: lambda n: n / 7,
+}
 
 
 def vector(key):
@@ -47,6 +58,8 @@ def birds():
         FieldSchema("double", DataType.DOUBLE),
         FieldSchema("name", DataType.VARCHAR, max_length=64),
         FieldSchema("nest", DataType.JSON),
+        FieldSchema("calls", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=4, max_length=20),
+        *(FieldSchema(f"of_{kind.name}", DataType.ARRAY, element_type=kind, max_capacity=8) for kind in ELEMENTS),
         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIM),
     ]
     schema = CollectionSchema(fields, description="birds of every kind", enable_dynamic_field=True)
@@ -59,6 +72,8 @@ def birds():
             {
                 "id": k, "truth": k % 2 == 0, "tiny": k % 100, "small": k % 1000, "middle": k * 3, "large": k << 33,
                 "single": k / 4, "double": k / 7, "name": f"bird {k} ü", "nest": {"eggs": k % 5, "of": [k, str(k)]},
+                "calls": [f"call {k % 3}", "ü"][: k % 3],
+                **{f"of_{kind.name}": [of(k + i) for i in range(k % 7)] for kind, of in ELEMENTS.items()},
                 "vector": vector(k), "colour": f"c{k % 7}", "wings": 2,
             }
             for k in keys
@@ -96,7 +111,14 @@ def keyed():
     keys = list(range(0, 600))
     collection.insert([[f"k{k}" for k in keys], [k % 10 for k in keys], [bits(k) for k in keys]])
     collection.flush(timeout=PATIENCE)
-    collection.upsert([[f"k{k}" for k in keys[:50]], [k % 10 for k in keys[:50]], [bits(k + 10**6) for k in keys[:50]]])
+    def upsert(keys, turn):
+        collection.upsert([[f"k{k}" for k in keys], [k % 10 for k in keys], [bits(k + turn * 10**6) for k in keys]])
+
+    upsert(keys[:50], 1)
+    collection.flush(timeout=PATIENCE)
+    # Twice within one segment.
+    upsert(keys[50:60], 2)
+    upsert(keys[50:60], 3)
     collection.flush(timeout=PATIENCE)
     collection.create_index("bits", {"index_type": "BIN_FLAT", "metric_type": "HAMMING", "params": {}}, timeout=PATIENCE)
 
@@ -118,6 +140,67 @@ def nests():
     collection.load(timeout=PATIENCE)
 
 
+# Rows that are deleted or replaced, and written again under the same key; `turn` says which writing of it a row is.
+AGAIN = [
+    # Within one segment: deleted and written again, slowly, at once, twice; and upserted twice.
+    ("insert", range(0, 100), 1), ("delete", range(0, 10)), ("wait",), ("insert", range(0, 10), 2),
+    ("delete", range(10, 15)), ("insert", range(10, 15), 3), ("delete", range(10, 15)), ("insert", range(10, 15), 4),
+    ("upsert", range(15, 20), 5), ("upsert", range(15, 20), 6), ("flush",),
+    # Again in a later segment: what was there, and what was not.
+    ("delete", range(20, 30)), ("insert", range(20, 30), 7), ("upsert", range(30, 40), 8),
+    ("delete", range(200, 210)), ("upsert", range(200, 205), 9), ("insert", range(210, 260), 10), ("flush",),
+    # Written again, and then deleted for good; upserted once more, in a third segment.
+    ("delete", range(5, 8)), ("upsert", range(30, 33), 11), ("upsert", range(300, 310), 12), ("upsert", range(300, 305), 13),
+    ("delete", range(302, 304)), ("flush",),
+    # The deletes of these come to segments that are stored already.
+    ("delete", range(90, 100)),
+]
+
+
+def again():
+    """No index: only then Milvus leaves the segments as they are, and does not compact them."""
+    fields = [
+        FieldSchema("id", DataType.INT64, is_primary=True),
+        FieldSchema("turn", DataType.INT64),
+        FieldSchema("vector", DataType.FLOAT_VECTOR, dim=DIM),
+    ]
+    collection = Collection("again", CollectionSchema(fields), shards_num=1, consistency_level="Strong")
+    for what, *args in AGAIN:
+        if what == "wait":
+            time.sleep(1)
+        elif what == "flush":
+            collection.flush(timeout=PATIENCE)
+        elif what == "delete":
+            collection.delete(f"id in {list(args[0])}")
+        else:
+            keys, turn = args
+            getattr(collection, what)([list(keys), [turn] * len(keys), [vector(k * 100 + turn) for k in keys]])
+
+
+def turns(full):
+    """Whether a collection has each row of `again` that lives, in its last writing, and no other; else the differences."""
+    wanted = {}
+    for what, *args in AGAIN:
+        if what == "delete":
+            for key in args[0]:
+                wanted.pop(key, None)
+        elif what in ("insert", "upsert"):
+            wanted.update((key, args[1]) for key in args[0])
+    using, name = full.split(".")
+    collection = Collection(name, using=using)
+    if not collection.indexes:
+        collection.create_index("vector", {"index_type": "FLAT", "metric_type": "L2", "params": {}}, timeout=PATIENCE)
+    collection.load(timeout=PATIENCE)
+
+    def look():
+        rows = collection.query("id >= 0", output_fields=["id", "turn", "vector"], limit=LIMIT, consistency_level="Strong")
+        return {row["id"]: row["turn"] for row in rows if np.array_equal(np.float32(row["vector"]), np.float32(vector(row["id"] * 100 + row["turn"])))}
+
+    found = until(PATIENCE, look)
+    wrong = {key: [found.get(key), turn] for key, turn in wanted.items() if found.get(key) != turn}
+    print(json.dumps({"missing or old": wrong, "too many": sorted(set(found) - set(wanted)), "rows": len(found)}))
+
+
 def empty():
     """No rows, no index."""
     fields = [
@@ -125,6 +208,32 @@ def empty():
         FieldSchema("vector", DataType.FLOAT_VECTOR, dim=4),
     ]
     Collection("empty", CollectionSchema(fields))
+
+
+def rbac(what):
+    """A role with grants in two databases, and a user who has it."""
+    role = Role("keeper")
+    grants = [("Collection", "birds", "Search", "default"), ("Collection", "nests", "Query", "aviary")]
+    grants.append(("Global", "*", "CreateCollection", "default"))
+    if what == "make":
+        utility.create_user("warden", "Warden-1")
+        role.create()
+        for kind, name, privilege, database in grants:
+            role.grant(kind, name, privilege, database)
+        role.add_user("warden")
+    elif what == "drop":
+        role.remove_user("warden")
+        for kind, name, privilege, database in grants:
+            role.revoke(kind, name, privilege, database)
+        role.drop()
+    found = []
+    for role in (group.role_name for group in utility.list_roles(True).groups):
+        for database in db.list_database():
+            for grant in Role(role).list_grants(database).groups:
+                found.append([role, grant.db_name, grant.object, grant.object_name, grant.privilege])
+    users = [[group.role_name, sorted(group.users)] for group in utility.list_roles(True).groups]
+    unique = sorted(json.loads(text) for text in {json.dumps(grant) for grant in found})
+    print(json.dumps({"grants": unique, "users": sorted(users)}))
 
 
 def until(limit, act):
@@ -177,11 +286,14 @@ def contents(collection, field):
             value = row[name]
             if name == field:
                 value = value[0].hex() if isinstance(value[0], bytes) else np.asarray(value, dtype=np.float32).tobytes().hex()
+            elif isinstance(value, Iterable) and not isinstance(value, (str, bytes, dict)):
+                value = list(value)
             whole.update(f"{name}={json.dumps(value, sort_keys=True, default=str)}|".encode())
     queries = [vector(10**7 + i) if field == "vector" else bits(10**7 + i) for i in range(5)]
     params = {"vector": {"params": {"nprobe": 8}}, "bits": {"params": {}}}[field]
     found = collection.search(queries, field, params, limit=10, consistency_level="Strong")
-    near = [sorted((round(h.distance, 4), str(h.id)) for h in hits) for hits in found]
+    # Of those that are equally far as the last, any may be among the ten.
+    near = [sorted((round(h.distance, 4), str(h.id) if h.distance != hits[-1].distance else "") for h in hits) for hits in found]
     counts = {}
     if not any(f.is_partition_key for f in collection.schema.fields):
         for partition in collection.partitions:
@@ -196,6 +308,12 @@ def contents(collection, field):
     }
 
 
+def drop(using, name):
+    for alias in utility.list_aliases(name, using=using):
+        utility.drop_alias(alias, using=using)
+    utility.drop_collection(name, using=using)
+
+
 def main():
     address, what, *rest = sys.argv[1:]
     host, port = address.split(":")
@@ -204,15 +322,22 @@ def main():
     if "aviary" not in db.list_database():
         db.create_database("aviary")
     connections.connect("aviary", host=host, port=port, timeout=60, db_name="aviary", **login)
-    if what == "fill":
-        for make in (birds, keyed, nests, empty):
+    if what == "forget":
+        for using in ("default", "aviary"):
+            for name in utility.list_collections(using=using):
+                drop(using, name)
+        db.drop_database("aviary")
+    elif what == "aliases":
+        using, name = rest[0].split(".")
+        print(json.dumps(list(utility.list_aliases(name, using=using))))
+    elif what == "turns":
+        turns(rest[0])
+    elif what == "fill":
+        for make in (birds, keyed, nests, again, empty):
             make()
     elif what == "drop":
         for full in rest:
-            using, name = full.split(".")
-            for alias in utility.list_aliases(name, using=using):
-                utility.drop_alias(alias, using=using)
-            utility.drop_collection(name, using=using)
+            drop(*full.split("."))
     elif what == "index":
         index = {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 8}}
         for full in rest:
@@ -221,6 +346,8 @@ def main():
     elif what == "list":
         names = [f"{using}.{name}" for using in ("default", "aviary") for name in utility.list_collections(using=using)]
         print(json.dumps(sorted(names)))
+    elif what == "rbac":
+        rbac(rest[0])
     elif what == "digest":
         suffix, *names = rest
         print(json.dumps(dict(digest(suffix, name) for name in names), sort_keys=True))

@@ -15,9 +15,10 @@ use crate::peers;
 use crate::place::{Place, wait_until};
 use crate::store::bounded;
 
-/// Ports within the namespace, where nobody else is.
-const PROXY_PORT: u16 = 19530;
-const METRICS_PORT: u16 = 19539;
+/// Ports within the namespace, where nobody else is, begin here; the proxy has the usual 19530.
+const PORTS: u16 = 19500;
+/// So far away are the ports of a second one.
+const PORTS_STEP: u16 = 100;
 /// How long Milvus may take until it says that it is healthy.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long one session of the Python script may take.
@@ -35,6 +36,8 @@ pub enum Storage {
     S3,
     /// In the bucket `milvus`, below `files`, of an S3 server that runs already, on this port.
     At(u16),
+    /// The same in another bucket.
+    In(u16, &'static str),
 }
 
 /// A running Milvus; killed when dropped.
@@ -42,6 +45,8 @@ pub struct Milvus {
     dir: PathBuf,
     place: Place,
     child: Child,
+    /// The first of its ports.
+    ports: u16,
     _s3: Option<S3>,
 }
 
@@ -56,24 +61,33 @@ impl Milvus {
 
     /// The same, with its objects wherever they are wanted; an S3 server is started with it.
     pub fn start_on(dir: &Path, place: &Place, endpoint: &str, storage: Storage) -> Result<Milvus> {
+        Milvus::start_at(dir, place, endpoint, storage, PORTS)
+    }
+
+    /// A second Milvus beside another one, with another root in the same store: its proxy has the port 19630.
+    pub fn start_beside(dir: &Path, place: &Place, endpoint: &str) -> Result<Milvus> {
+        Milvus::start_at(dir, place, endpoint, Storage::Folder, PORTS + PORTS_STEP)
+    }
+
+    fn start_at(dir: &Path, place: &Place, endpoint: &str, storage: Storage, ports: u16) -> Result<Milvus> {
         let peer = peers::milvus()?;
         let configs = dir.join("configs");
         std::fs::create_dir_all(&configs)?;
-        std::fs::write(configs.join("milvus.yaml"), config(dir, endpoint, storage))?;
+        std::fs::write(configs.join("milvus.yaml"), config(dir, endpoint, storage, ports))?;
         let glog = glog_config(&peer)?;
         std::fs::copy(glog, configs.join("glog.conf"))?;
         let log = File::options().create(true).append(true).open(dir.join("log"))?;
         let s3 = match storage {
             Storage::Folder => None,
             Storage::S3 => Some(S3::start(dir, place)?),
-            Storage::At(_) => None,
+            Storage::At(_) | Storage::In(..) => None,
         };
         let bin = peer.join("dist/bin");
         let mut c = place.command(bin.join("milvus"));
         c.args(["run", "standalone"]).current_dir(dir).env("LD_LIBRARY_PATH", &bin).env("DEPLOY_MODE", "STANDALONE");
-        c.env("METRICS_PORT", METRICS_PORT.to_string()).env("MILVUSCONF", &configs);
+        c.env("METRICS_PORT", (ports + 39).to_string()).env("MILVUSCONF", &configs);
         let child = c.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("start milvus")?;
-        let mut milvus = Milvus { dir: dir.to_path_buf(), place: place.clone(), child, _s3: s3 };
+        let mut milvus = Milvus { dir: dir.to_path_buf(), place: place.clone(), child, ports, _s3: s3 };
         milvus.wait_healthy()?;
         Ok(milvus)
     }
@@ -101,7 +115,7 @@ impl Milvus {
     pub fn python(&self, script: &str, args: &[&str]) -> Result<String> {
         let mut c = self.place.command(peers::milvus()?.join("bin/python"));
         c.args(["-W", "ignore"]).arg(source_dir().join("python").join(script));
-        c.arg(format!("127.0.0.1:{PROXY_PORT}")).args(args);
+        c.arg(format!("127.0.0.1:{}", self.ports + 30)).args(args);
         c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let out = bounded(&mut c, SESSION_LIMIT)?;
         let (said, wrong) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
@@ -116,7 +130,7 @@ impl Milvus {
     }
 
     fn wait_healthy(&mut self) -> Result<()> {
-        let url = format!("http://127.0.0.1:{METRICS_PORT}/healthz");
+        let url = format!("http://127.0.0.1:{}/healthz", self.ports + 39);
         let place = self.place.clone();
         let ready = wait_until(START_LIMIT, || {
             !self.is_running() || place.get(&url).is_some_and(|body| body.starts_with("OK"))
@@ -161,9 +175,13 @@ impl Drop for S3 {
 }
 
 /// All that differs from the server's built-in configuration.
-fn config(dir: &Path, endpoint: &str, storage: Storage) -> String {
+fn config(dir: &Path, endpoint: &str, storage: Storage, ports: u16) -> String {
     let dir = dir.display();
     let login = storage == Storage::S3;
+    let running = |bucket: &str, port: u16| {
+        let place = format!("address: 127.0.0.1, port: {port}, bucketName: {bucket}, rootPath: files");
+        ("remote", format!("minio: {{ {place}, accessKeyID: test, secretAccessKey: test }}\n"))
+    };
     let (kind, minio) = match storage {
         Storage::Folder => ("local", String::new()),
         Storage::S3 => (
@@ -173,29 +191,28 @@ fn config(dir: &Path, endpoint: &str, storage: Storage) -> String {
                  secretAccessKey: minioadmin }}\n"
             ),
         ),
-        Storage::At(port) => (
-            "remote",
-            format!(
-                "minio: {{ address: 127.0.0.1, port: {port}, bucketName: milvus, rootPath: files, accessKeyID: test, \
-                 secretAccessKey: test }}\n"
-            ),
-        ),
+        Storage::At(port) => running("milvus", port),
+        Storage::In(port, bucket) => running(bucket, port),
     };
+    let root = if ports == PORTS { "by-dev" } else { "by-other" };
+    let port = |of: u16| ports + of;
+    let [internal, proxy, root_coord, query_coord, query_node] = [29, 30, 31, 32, 33].map(port);
+    let [data_coord, data_node, index_node] = [34, 35, 36].map(port);
     format!(
         "etcd:
   endpoints: {endpoint}
-  rootPath: by-dev
+  rootPath: {root}
   use: {{ embed: false }}
 localStorage: {{ path: {dir}/objects }}
 rocksmq: {{ path: {dir}/rocksmq }}
 mq: {{ type: rocksmq }}
-proxy: {{ port: {PROXY_PORT}, internalPort: 19529 }}
-rootCoord: {{ port: 19531 }}
-queryCoord: {{ port: 19532 }}
-queryNode: {{ port: 19533 }}
-dataCoord: {{ port: 19534 }}
-dataNode: {{ port: 19535 }}
-indexNode: {{ port: 19536 }}
+proxy: {{ port: {proxy}, internalPort: {internal} }}
+rootCoord: {{ port: {root_coord} }}
+queryCoord: {{ port: {query_coord} }}
+queryNode: {{ port: {query_node} }}
+dataCoord: {{ port: {data_coord} }}
+dataNode: {{ port: {data_node} }}
+indexNode: {{ port: {index_node} }}
 log: {{ level: info, stdout: true }}
 common:
   storageType: {kind}

@@ -3,19 +3,21 @@
 //! mistakes are named.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use eyrie_tests::backup::milvus_backup;
 use eyrie_tests::binaries::Program;
+use eyrie_tests::certificates::{Authority, Says};
 use eyrie_tests::milvus::{Milvus, Storage};
 use eyrie_tests::place::Place;
-use eyrie_tests::store::{Setup, Store};
+use eyrie_tests::store::{Setup, Store, bounded};
 use eyrie_tests::verdict::Verdict;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(240);
-const ALL: [&str; 4] = ["default.birds", "default.keyed", "aviary.nests", "default.empty"];
+const ALL: [&str; 5] = ["default.birds", "default.keyed", "default.again", "aviary.nests", "default.empty"];
 
 #[test]
 fn collections_come_back_as_they_were_from_a_folder() -> Verdict {
@@ -34,10 +36,13 @@ fn round_trip(storage: Storage) -> Result<()> {
     ensure!(before["birds"]["rows"] == 2054, "birds: {before:#}");
     ensure!(before["keyed"]["partitions"].as_array().map(Vec::len) == Some(2), "{before:#}");
 
+    let roles = world.session(&["rbac", "make"])?;
+    ensure!(roles.contains("keeper") && roles.contains("warden"), "{roles}");
+
     // as the seeds type it
-    let created = world.tool(&["create", "-n", "first", "-w", "json"])?;
+    let created = world.tool(&["create", "-n", "first", "--rbac", "-w", "json"])?;
     let created = last_json(&created)?;
-    ensure!(created["event"] == "created" && created["collections"] == 4, "{created:#}");
+    ensure!(created["event"] == "created" && created["collections"] == 5, "{created:#}");
     if storage == Storage::S3 {
         let denied = world.refused(&["check", "--set", "milvus.password=wrong"])?;
         ensure!(denied.contains("check milvus.user and milvus.password") && !denied.contains("wrong"), "{denied}");
@@ -51,30 +56,205 @@ fn round_trip(storage: Storage) -> Result<()> {
 
     // beside the old ones, under another name
     let plan = world.tool(&["restore", "-n", "first", "-s", "_r", "--rebuild_index", "--dry-run"])?;
-    ensure!(plan.matches("would create").count() == 4, "{plan}");
-    ensure!(world.names()?.len() == 4, "a dry run made something");
+    ensure!(plan.matches("would create").count() == 5, "{plan}");
+    ensure!(world.names()?.len() == 5, "a dry run made something");
     let restored = last_json(&world.tool(&["restore", "-n", "first", "-s", "_r", "--rebuild_index", "-w", "json"])?)?;
     ensure!(restored["failed"].as_array().is_some_and(Vec::is_empty), "{restored:#}");
     let names: Vec<String> = ALL.iter().map(|name| format!("{name}_r")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     same(&world.digest("_r", &names)?, &before)?;
+    all_turns(&world.milvus, "default.again_r")?;
 
-    // names that are taken are refused with nothing changed, and replaced where that is wanted
+    // names that are taken are refused with nothing changed
     let refused = world.refused(&["restore", "-n", "first"])?;
     ensure!(refused.contains("already") && refused.contains("--drop_exist_collection"), "{refused}");
+
+    // under their own names, when they are gone, with the second database and the roles
+    world.session(&[&["drop"], &names[..]].concat())?;
+    world.session(&["forget"])?;
+    let dropped = world.session(&["rbac", "drop"])?;
+    ensure!(!dropped.contains("keeper"), "{dropped}");
+    let restored = world.tool(&["restore", "-n", "first", "--rebuild_index", "--rbac"])?;
+    ensure!(restored.contains("default.birds is restored: "), "{restored}");
+    same(&world.digest("", &ALL)?, &before)?;
+    all_turns(&world.milvus, "default.again")?;
+    ensure!(world.session(&["aliases", "default.birds"])? == r#"["fowl"]"#, "its alias is not back");
+    let found = world.session(&["rbac", "show"])?;
+    // This Milvus tells nobody a password: its users stay, and get their roles back.
+    ensure!(found == roles, "{found}\ninstead of\n{roles}");
     if storage == Storage::Folder {
-        world.session(&["drop", "default.birds"])?;
-        let restored = world.tool(&["restore", "-n", "first", "--rebuild_index", "--filter", "birds"])?;
-        ensure!(restored.contains("default.birds is restored: "), "{restored}");
-        let birds = serde_json::json!({ "birds": before["birds"] });
-        same(&world.digest("", &["default.birds"])?, &birds)?;
         mistakes(&world)?;
+        by_schedule(&world, &before)?;
     }
     world.tool(&["delete", "-n", "first"])?;
     let list = world.tool(&["list"])?;
     ensure!(list.contains("no backup"), "{list}");
     let left = walk(&world.dir.path().join("backup"));
     ensure!(storage == Storage::S3 || left.is_empty(), "delete left {left:?}");
+    let written = walk(&world.dir.path().join("milvus/objects")).into_iter();
+    let written: Vec<_> = written.filter(|path| path.to_string_lossy().contains("restore-temp-")).collect();
+    ensure!(written.is_empty(), "logs that were written anew are left: {written:?}");
+    Ok(())
+}
+
+/// The agent takes logical backups by itself, and deletes old ones; what it took comes back.
+fn by_schedule(world: &World, before: &Value) -> Result<()> {
+    let root = world.dir.path();
+    let settings = root.join("eyrie.yaml");
+    let text = format!(
+        "source: {{ endpoints: ['http://{}'] }}\narchive: {{ url: 'file://{root}/archive' }}\nstate: {root}/state\n\
+         agent: {{ listen: '127.0.0.1:19801', logical: '*/5 * * * * *' }}\n\
+         logical: {{ config: {config}, prefix: nightly, filter: 'keyed,again', keep-last: 1, keep: 1s }}\n",
+        world._store.endpoint(),
+        root = root.display(),
+        config = world.config.display()
+    );
+    std::fs::write(&settings, text)?;
+    let eyrie = Program::under_test()?.serve.first().context("a program")?.clone();
+    let log = root.join("agent.log");
+    let mut agent = world.place.command(&eyrie);
+    agent.arg("agent").arg("--config").arg(&settings).stdin(Stdio::null());
+    let mut agent = agent.stdout(Stdio::null()).stderr(std::fs::File::create(&log)?).spawn()?;
+    let nightly = || -> Result<Vec<String>> {
+        let (_, said, _) = world.run(&["list", "-w", "json"])?;
+        let listed: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let names = listed.iter().filter(|one| one["state"] == "complete").filter_map(|one| one["name"].as_str());
+        Ok(names.filter(|name| name.starts_with("nightly_")).map(str::to_owned).collect())
+    };
+    // Two were there, one after the other, and the older one is gone.
+    let mut seen = std::collections::BTreeSet::new();
+    let kept = eyrie_tests::place::wait_until(Duration::from_secs(60), || {
+        let now = nightly().unwrap_or_default();
+        seen.extend(now.iter().cloned());
+        agent.try_wait().is_ok_and(|ended| ended.is_some()) || (seen.len() >= 2 && now.len() == 1)
+    });
+    let alive = agent.try_wait()?.is_none();
+    agent.kill()?;
+    agent.wait()?;
+    let said = std::fs::read_to_string(&log)?;
+    ensure!(kept && alive, "{seen:?} were seen; the agent said\n{said}");
+    let name = nightly()?.pop().with_context(|| format!("no backup of the agent is left\n{said}"))?;
+    let mut list = world.place.command(&eyrie);
+    list.args(["backup", "list", "--config"]).arg(&settings).stdin(Stdio::null());
+    let list = bounded(list.stdout(Stdio::piped()).stderr(Stdio::piped()), PATIENCE)?;
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    ensure!(list.contains(&name), "eyrie backup list does not name {name}:\n{list}");
+    world.tool(&["restore", "-n", &name, "-s", "_n", "--rebuild_index"])?;
+    same(&world.digest("_n", &["default.keyed_n"])?, &serde_json::json!({ "keyed": before["keyed"] }))?;
+    all_turns(&world.milvus, "default.again_n")?;
+    for listed in nightly()? {
+        world.tool(&["delete", "-n", &listed])?;
+    }
+    Ok(())
+}
+
+/// From one Milvus to another that is empty: by one command, which is killed on its way and typed once more.
+#[test]
+fn collections_move_to_another_milvus() -> Verdict {
+    Ok(moves()?)
+}
+
+fn moves() -> Result<()> {
+    let world = World::begin(Storage::Folder)?;
+    let root = world.dir.path();
+    let other = Milvus::start_beside(&root.join("other"), &world.place, &world._store.endpoint())?;
+    let digest = |suffix: &str, names: &[&str]| -> Result<Value> {
+        let said = other.python("logical_session.py", &[&["digest", suffix][..], names].concat())?;
+        Ok(serde_json::from_str(&said)?)
+    };
+    let to = root.join("to.yaml");
+    let text = format!(
+        "milvus: {{ address: 127.0.0.1, port: 19630 }}\nminio: {{ storageType: local, rootPath: {root}/other/objects, \
+         backupRootPath: {root}/other-backup }}\nbackup: {{ gcPause: {{ address: 'http://127.0.0.1:19639' }} }}\n",
+        root = root.display()
+    );
+    std::fs::write(&to, text)?;
+    let to = to.to_str().context("a path")?;
+    world.session(&["fill"])?;
+    let before = world.digest("", &ALL)?;
+    let nowhere = world.refused(&["move"])?;
+    ensure!(nowhere.contains("--to-config"), "{nowhere}");
+    let plan = world.tool(&["move", "--to-config", to, "-s", "_m", "--dry-run"])?;
+    ensure!(plan.contains("default.birds to default.birds_m"), "{plan}");
+
+    // killed when the rows are on their way, and typed once more
+    let kill = world.dir.path().join("other-backup");
+    let mut child = world.command(&["move", "--to-config", to])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let began = std::time::Instant::now();
+    while !walk(&kill).iter().any(|path| path.ends_with("meta/backup_meta.json")) {
+        ensure!(began.elapsed() < PATIENCE && child.try_wait()?.is_none(), "it ended too early, or never began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill()?;
+    child.wait()?;
+    let (code, out, err) = world.run(&["move", "--to-config", to, "-w", "json"])?;
+    let out = match code {
+        0 => out,
+        // It was killed just as it handed a segment over: it says so, and what to type.
+        _ => {
+            ensure!(out.contains("is not known"), "exit {code}\n{out}\n{err}");
+            world.tool(&["move", "--to-config", to, "--drop_exist_collection", "-w", "json"])?
+        }
+    };
+    let moved = last_json(&out)?;
+    ensure!(moved["backup_kept"] == false && moved["done"].as_array().map(Vec::len) == Some(5), "{moved:#}");
+    let compared = moved["compared"].as_array().context("compared")?;
+    let birds = compared.iter().find(|one| one["source"] == "default.birds").context("birds")?;
+    ensure!(birds["target_rows"] == 2054 && birds["source_rows"] == 2054, "{birds:#}");
+    same(&digest("", &ALL)?, &before)?;
+    all_turns(&other, "default.again")?;
+    ensure!(world.digest("", &ALL)? == before, "the source is not what it was");
+    ensure!(walk(&kill).is_empty(), "the backup in between is left");
+    let again = world.refused(&["move", "--to-config", to])?;
+    ensure!(again.contains("already") && again.contains("nothing was changed"), "{again}");
+    Ok(())
+}
+
+/// The REST interface with a certificate: who trusts its authority is served, who speaks in the clear is not.
+#[test]
+fn the_rest_interface_speaks_tls() -> Verdict {
+    Ok(encrypted()?)
+}
+
+fn encrypted() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let place = Place::apart()?;
+    let authority = Authority::new(&dir.path().join("ca"))?;
+    let pair = authority.issue("server", Says::named("server"))?;
+    let root = dir.path().join("backup");
+    std::fs::create_dir_all(&root)?;
+    let eyrie = Program::under_test()?.serve.first().context("a program")?.clone();
+    let mut server = place.command(eyrie);
+    server.args(["milvus-backup", "server", "-p", "8443", "--tls-cert", pair.cert(), "--tls-key", pair.key()]);
+    server
+        .args(["--set", "milvus.storage.provider=local", "--set"])
+        .arg(format!("backup.storage.rootPath={}", root.display()));
+    let mut server =
+        server.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let curl = |args: &[&str]| {
+        let mut c = place.command("curl");
+        c.args(["-sS", "--noproxy", "*", "--max-time", "10"]).args(args).stdin(Stdio::null());
+        bounded(c.stdout(Stdio::piped()).stderr(Stdio::piped()), PATIENCE)
+    };
+    let ca = authority.certificate();
+    let ca = ca.to_str().context("a path")?;
+    let began = std::time::Instant::now();
+    let outcome = loop {
+        let answer = curl(&["--cacert", ca, "https://127.0.0.1:8443/api/v1/list"])?;
+        if answer.status.success() || began.elapsed() > Duration::from_secs(30) {
+            break answer;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let listed = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    let strange = curl(&["https://127.0.0.1:8443/api/v1/list"]);
+    let clear = curl(&["http://127.0.0.1:8443/api/v1/list"]);
+    server.kill()?;
+    server.wait()?;
+    ensure!(listed.contains("\"code\":0"), "{listed} {}", String::from_utf8_lossy(&outcome.stderr));
+    ensure!(!strange?.status.success(), "a stranger's certificate was believed");
+    ensure!(!clear?.status.success(), "it answered in the clear");
     Ok(())
 }
 
@@ -182,10 +362,10 @@ impl World {
         let root = dir.path().display();
         let text = match storage {
             Storage::Folder => format!(
-                "milvus: {{ address: 127.0.0.1, port: 19530 }}\nminio: {{ storageType: local, rootPath: {root}/milvus/objects, \
-                 backupRootPath: {root}/backup }}\nbackup: {{ gcPause: {{ address: 'http://127.0.0.1:19539' }} }}\n"
+                "milvus: {{ address: 127.0.0.1, port: 19530, user: root, password: Milvus }}\nminio: {{ storageType: local, rootPath: \
+                 {root}/milvus/objects, backupRootPath: {root}/backup }}\nbackup: {{ gcPause: {{ address: 'http://127.0.0.1:19539' }} }}\n"
             ),
-            Storage::S3 | Storage::At(_) => "configVersion: v2\nmilvus:\n  user: root\n  password: Milvus\n  grpc: { address: 127.0.0.1 }\n  management: { endpoint: \
+            Storage::S3 | Storage::At(_) | Storage::In(..) => "configVersion: v2\nmilvus:\n  user: root\n  password: Milvus\n  grpc: { address: 127.0.0.1 }\n  management: { endpoint: \
                             'http://127.0.0.1:19539' }\n  storage: { provider: minio, address: 127.0.0.1, port: 19900, bucketName: \
                             a-bucket, rootPath: files }\nbackup: { storage: { rootPath: backup } }\n"
                 .to_owned(),
@@ -206,6 +386,15 @@ impl World {
 
     fn names(&self) -> Result<Vec<String>> {
         Ok(serde_json::from_str(&self.session(&["list"])?)?)
+    }
+
+    /// The tool with its configuration.
+    fn command(&self, args: &[&str]) -> Result<Command> {
+        let eyrie = Program::under_test()?.serve.first().context("a program")?.clone();
+        let mut c = self.place.command(eyrie);
+        c.arg("milvus-backup").args(args).arg("--config").arg(&self.config);
+        c.current_dir(self.dir.path()).stdin(Stdio::null());
+        Ok(c)
     }
 
     /// Runs the tool; exit code, what it answered and what it said.
@@ -233,6 +422,14 @@ impl World {
         ensure!(code == 1 && out.is_empty() && err.contains("Next:"), "{args:?}: exit {code}\n{out}\n{err}");
         Ok(err)
     }
+}
+
+/// Every row that was deleted or replaced and written again is there in its last writing, and no other.
+fn all_turns(milvus: &Milvus, name: &str) -> Result<()> {
+    let said = milvus.python("logical_session.py", &["turns", name])?;
+    let right = r#"{"missing or old": {}, "too many": [], "rows": 150}"#;
+    ensure!(said == right, "{name}: {said}");
+    Ok(())
 }
 
 fn same(found: &Value, wanted: &Value) -> Result<()> {
