@@ -85,6 +85,7 @@ fn round_trip(storage: Storage) -> Result<()> {
     if storage == Storage::Folder {
         mistakes(&world)?;
         by_schedule(&world, &before)?;
+        sealed(&world, &before)?;
     }
     world.tool(&["delete", "-n", "first"])?;
     let list = world.tool(&["list"])?;
@@ -145,6 +146,26 @@ fn by_schedule(world: &World, before: &Value) -> Result<()> {
     for listed in nightly()? {
         world.tool(&["delete", "-n", &listed])?;
     }
+    Ok(())
+}
+
+/// A sealed backup comes back with its key, also rows that Milvus gets as new logs, and not without.
+fn sealed(world: &World, before: &Value) -> Result<()> {
+    let key = world.dir.path().join("key");
+    let key = key.to_str().context("a path")?;
+    let mut keygen = world.place.command(&Program::under_test()?.serve[0]);
+    keygen.args(["backup", "keygen", key]).stdin(Stdio::null());
+    let made = bounded(keygen.stdout(Stdio::piped()).stderr(Stdio::piped()), PATIENCE)?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = String::from_utf8(made.stdout)?;
+    let public = made.split_whitespace().next().context("a public key")?;
+    world.tool(&["create", "-n", "sealed", "--filter", "keyed,again", "--recipient", public])?;
+    let refused = world.refused(&["restore", "-n", "sealed", "-s", "_z"])?;
+    ensure!(refused.contains("--identity"), "{refused}");
+    world.tool(&["restore", "-n", "sealed", "-s", "_z", "--rebuild_index", "--identity", key])?;
+    same(&world.digest("_z", &["default.keyed_z"])?, &serde_json::json!({ "keyed": before["keyed"] }))?;
+    all_turns(&world.milvus, "default.again_z")?;
+    world.tool(&["delete", "-n", "sealed"])?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use eyrie_backup::logical::restore::{self, Action};
 use eyrie_backup::logical::store::{State, Store};
 use eyrie_backup::logical::{Doors, Kind, Milvus, Tell, server, verify};
 use eyrie_milvus::logical::levels::{BACKUP, COLLECTION, FULL, PARTITION, SEGMENT};
-use eyrie_milvus::logical::{BackupName, Filter, Levels, Renames, breaches};
+use eyrie_milvus::logical::{BackupName, Filter, Levels, Manifest, Renames, breaches};
 use eyrie_milvus::salvage::Key;
 use futures::TryStreamExt;
 
@@ -281,6 +281,35 @@ async fn milvus_is_gone_after_every_call() {
         assert_eq!(world.restore("one", &replace).await.unwrap().done.len(), 1);
         assert_eq!(world.aviary.rows()["birds_r"], 3);
     }
+}
+
+/// What the store copied by itself has no checksums until they are asked for; from then on they are compared.
+#[tokio::test]
+async fn checksums_of_copies_are_remembered() {
+    let world = world().await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    world.create("one").await.unwrap();
+    let (store, name, tell) = (&world.doors.store, BackupName::parse("one").unwrap(), Tell::nobody());
+    // As a store leaves it that copies by itself.
+    let mut manifest = Manifest::read(&store.bucket().read(&name.manifest()).await.unwrap()).unwrap();
+    for (key, object) in &mut manifest.objects {
+        let stat = store.bucket().stat(&format!("one/{key}")).await.unwrap().unwrap();
+        (object.sha256, object.etag) = (None, stat.etag);
+    }
+    store.bucket().put(&name.manifest(), manifest.to_bytes()).await.unwrap();
+    let before = verify::verify(store, &name, true, &tell).await.unwrap();
+    let logs: Vec<_> = store.bucket().list("one/binlogs/").try_collect().await.unwrap();
+    assert_eq!(before.objects - before.hashed, logs.len() as u64);
+    let recorded = verify::record(store, &name, &tell).await.unwrap();
+    assert_eq!((recorded.recorded, recorded.hashed, recorded.faults.len()), (logs.len() as u64, before.objects, 0));
+    assert_eq!(verify::record(store, &name, &tell).await.unwrap().recorded, 0);
+    world.assert_sound("one").await;
+    let whole = store.bucket().read(&logs[0].key).await.unwrap();
+    let mut flipped = whole.to_vec();
+    flipped[whole.len() / 2] ^= 1;
+    store.bucket().put(&logs[0].key, flipped).await.unwrap();
+    let found = verify::verify(store, &name, true, &tell).await.unwrap();
+    assert!(found.faults[0].contains("is not what was written"), "{:?}", found.faults);
 }
 
 /// Rows never change, so an incremental backup names those of the one before; deletes and new segments are copied.

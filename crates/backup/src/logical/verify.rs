@@ -24,6 +24,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Objects whose content was compared by its hash.
     pub hashed: u64,
+    /// Of these, those whose hash was remembered just now.
+    pub recorded: u64,
     /// What is wrong, a sentence each.
     pub faults: Vec<String>,
     /// Whether there are no checksums at all, since another program wrote the backup.
@@ -37,6 +39,19 @@ pub struct Verified {
 /// # Errors
 /// There is no such backup, or the store fails. What is wrong with the backup is no error but in the answer.
 pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -> Result<Verified> {
+    compare(store, name, read, false, tell).await
+}
+
+/// The same, with every object read: of those that the store copied by itself, so that nobody saw their bytes, the hash is
+/// remembered from now on, if they are what was copied by length and ETag.
+///
+/// # Errors
+/// As [`verify`], or the list can't be written.
+pub async fn record(store: &Store, name: &BackupName, tell: &Tell) -> Result<Verified> {
+    compare(store, name, true, true, tell).await
+}
+
+async fn compare(store: &Store, name: &BackupName, read: bool, record: bool, tell: &Tell) -> Result<Verified> {
     let (info, manifest) = match store.read(name).await {
         Ok(backup) => (Some(backup.info), backup.manifest),
         Err(failure) if failure.kind == Kind::Damaged => {
@@ -116,32 +131,53 @@ pub async fn verify(store: &Store, name: &BackupName, read: bool, tell: &Tell) -
                     None => folder.clone(),
                 };
                 let stored = if sealed { sealing::named(key) } else { key.clone() };
-                let mut fault = content(&at, &stored, object).await?;
+                let (mut fault, seen) = content(&at, &stored, object, record).await?;
                 if sealed && fault.is_none() && !store.keys().is_empty() {
                     fault = opened(&at, &stored, object, store).await?;
                 }
                 tell.done(1, object.len);
-                Ok::<_, Failure>((object.sha256.is_some(), fault))
+                Ok::<_, Failure>((key, object.sha256.is_some(), fault, seen))
             }
         });
-        let hashes: Vec<(bool, Option<String>)> = hashes.buffered(folder.parallel()).try_collect().await?;
-        for (hashed, fault) in hashes {
-            found.hashed += u64::from(hashed);
+        let hashes: Vec<(&String, bool, Option<String>, Option<String>)> =
+            hashes.buffered(folder.parallel()).try_collect().await?;
+        let mut with = manifest.clone();
+        for (key, hashed, fault, seen) in hashes {
+            found.hashed += u64::from(hashed || seen.is_some());
             found.faults.extend(fault);
+            if let (Some(object), Some(seen)) = (with.objects.get_mut(key), seen) {
+                object.sha256 = Some(seen);
+                found.recorded += 1;
+            }
+        }
+        if found.recorded > 0 {
+            store.bucket().put(&name.manifest(), with.to_bytes()).await?;
         }
     }
     Ok(found)
 }
 
-/// What is wrong with the content of an object; one that is missing was named before.
-async fn content(folder: &Bucket, key: &str, object: &Object) -> Result<Option<String>> {
-    let Some(stat) = folder.stat(key).await? else { return Ok(None) };
+/// What is wrong with the content of an object; one that is missing was named before. Of one without a hash that hash, if it is
+/// wanted and nothing is wrong.
+async fn content(
+    folder: &Bucket,
+    key: &str,
+    object: &Object,
+    record: bool,
+) -> Result<(Option<String>, Option<String>)> {
+    let Some(stat) = folder.stat(key).await? else { return Ok((None, None)) };
     if let Some(wanted) = &object.sha256 {
         let (_, sha256) = folder.sha256(key).await?;
-        return Ok((hex(&sha256) != *wanted).then(|| format!("{key} is not what was written")));
+        return Ok(((hex(&sha256) != *wanted).then(|| format!("{key} is not what was written")), None));
     }
-    let same = object.etag.is_none() || stat.etag.is_none() || object.etag == stat.etag;
-    Ok((!same).then(|| format!("{key} was written anew since (another ETag)")))
+    if object.etag.is_some() && stat.etag.is_some() && object.etag != stat.etag {
+        return Ok((Some(format!("{key} was written anew since (another ETag)")), None));
+    }
+    if !record || stat.len != object.len {
+        return Ok((None, None));
+    }
+    let (len, sha256) = folder.sha256(key).await?;
+    Ok((None, (len == object.len).then(|| hex(&sha256))))
 }
 
 /// Opens an envelope to its end, which is what says that it is whole and what was sealed.

@@ -6,8 +6,10 @@ use eyrie_backup::logical::{Kind, Tell, verify};
 use eyrie_backup::seal::{Identities, Recipients, keygen};
 use eyrie_milvus::logical::levels::{BACKUP, FULL, read_backup};
 use eyrie_milvus::logical::{BackupName, breaches};
+use eyrie_milvus::salvage::Key;
 use futures::TryStreamExt;
 
+use crate::aviary::Segment;
 use crate::{World, suffix, world};
 
 /// A fresh pair of keys.
@@ -106,6 +108,27 @@ async fn damage_of_envelopes_is_named_with_and_without_the_key() {
             }
             bucket.put(&entry.key, whole).await.unwrap();
         }
+    }
+}
+
+/// Rows that were deleted and written again come out of envelopes, too: those of this backup and of the one it builds on.
+#[tokio::test]
+async fn rows_that_were_written_again_come_out_of_envelopes() {
+    let mut world = world().await;
+    let (logs, deletes) = (vec![vec![(1, 10), (2, 10)], vec![(1, 30)]], vec![(1, 20)]);
+    world.aviary.add_segments("birds", &[Segment { logs, deletes }]).await;
+    let (public, private) = keys();
+    world.seal("one", &public, false).await;
+    let second = world.seal("two", &public, true).await;
+    assert_eq!((second.copied.0, second.held), (1, 8), "the rows lie in the first");
+    world.doors.store = world.with(&private);
+    for name in ["one", "two"] {
+        let restored = world.restore(name, &suffix("_r")).await.unwrap();
+        assert!(restored.failed.is_empty(), "{:?}", restored.failed);
+        assert_eq!(world.aviary.came("birds_r"), [(Key::Number(1), 30), (Key::Number(2), 10)]);
+        let left: Vec<_> = world.aviary.bucket().list("restore-temp").try_collect().await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        world.aviary.drop_collection_now("birds_r");
     }
 }
 

@@ -263,3 +263,24 @@ fn bit_is_of(full: &[u8], bit: usize, words: &[&str]) -> bool {
     let near = String::from_utf8_lossy(&full[from..to]).into_owned();
     words.iter().any(|word| near.contains(word))
 }
+
+/// A collection that is dropped while it is backed up is named as missing; the others are kept.
+#[tokio::test(start_paused = true)]
+async fn a_collection_may_be_dropped_meanwhile() {
+    let world = world().await;
+    world.aviary.add("birds", &[(4, 1)]).await;
+    world.aviary.add("eggs", &[(3, 0)]).await;
+    world.aviary.never_flushes("birds");
+    let drops = async {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        world.aviary.drop_collection_now("birds");
+        world.aviary.flushes_again();
+    };
+    let (created, ()) = tokio::join!(world.create("one"), drops);
+    let created = created.unwrap();
+    assert_eq!(created.failed.len(), 1, "{:?}", created.failed);
+    assert!(created.failed[0].name == "birds" && created.failed[0].why.contains("not found"), "{:?}", created.failed);
+    assert_eq!(world.states().await, [("one".into(), State::Partial(vec!["default.birds".into()]))]);
+    let restored = world.restore("one", &suffix("_r")).await.unwrap();
+    assert!(restored.failed.is_empty() && world.aviary.rows()["eggs_r"] == 3, "{restored:?}");
+}

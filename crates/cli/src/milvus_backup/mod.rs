@@ -115,6 +115,9 @@ struct Verify {
     /// Compare lengths only; without it, every byte that has a checksum is read
     #[arg(long)]
     quick: bool,
+    /// Read also what the store copied by itself, and remember its checksums from now on
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
 }
 
 #[derive(clap::Args)]
@@ -246,13 +249,16 @@ impl Context {
         let name = list::name(&verify.one.name)?;
         let store = Store::open(&self.settings)?;
         let shown = tell::Shown::new("verify", self.output);
-        let found = verify::verify(&store, &name, !verify.quick, &shown.tell()).await;
+        let found = match verify.record {
+            true => verify::record(&store, &name, &shown.tell()).await,
+            false => verify::verify(&store, &name, !verify.quick, &shown.tell()).await,
+        };
         shown.finish();
         let found = found?;
         match self.output {
             Output::Json => crate::progress::json(&json!({
                 "event": "verified", "name": name.as_str(), "objects": found.objects, "bytes": found.bytes,
-                "hashed": found.hashed, "faults": found.faults, "lengths_only": found.lengths_only,
+                "hashed": found.hashed, "recorded": found.recorded, "faults": found.faults, "lengths_only": found.lengths_only,
                 "unopened": found.unopened,
             })),
             Output::Text => {
@@ -263,6 +269,10 @@ impl Context {
                 let how = match (found.lengths_only, found.hashed) {
                     (true, _) => "by their lengths: another program wrote it and left no checksums".to_owned(),
                     (false, hashed) => format!("{hashed} of them by their content"),
+                };
+                let how = match found.recorded {
+                    0 => how,
+                    recorded => format!("{how}; {recorded} checksums are remembered from now on"),
                 };
                 let verdict = if found.faults.is_empty() { "sound" } else { "NOT sound" };
                 let how = match found.unopened {
