@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::bucket::{Bucket, BucketError, Created};
 use crate::chance;
 use crate::history::TimeMs;
-use crate::limits::{CATALOG_READS, PIN_EVERY, STILL_HERE_EVERY, WRITER_QUIET};
+use crate::limits::{CATALOG_READS, CLOCKS_APART_SECS, PIN_EVERY, STILL_HERE_EVERY, WRITER_QUIET};
 use crate::pin::PinFile;
 
 /// Why the archive cannot be read or written.
@@ -55,17 +55,12 @@ pub enum ArchiveError {
         seq: u64,
     },
     /// Another writer is at work.
-    #[error(
-        "the archive is being written by {by}, whose last record is {quiet_secs} s old. Nothing was changed. Next: if that one \
-         has ended, wait {} s more (from another machine, one that has ended looks like one that is quiet for a moment); if \
-         it is at work, stop it; or take over with --take-over if you know that it is dead",
-        WRITER_QUIET.as_secs().saturating_sub(*quiet_secs)
-    )]
+    #[error("the archive is being written by {by}, {}", busy_since(*quiet_secs))]
     Busy {
         /// The other writer.
         by: WriterId,
-        /// Age of its last record.
-        quiet_secs: u64,
+        /// Age of its last record by this machine's clock; below zero: its clock is ahead of ours.
+        quiet_secs: i64,
     },
     /// The archive says that it is of something else.
     #[error(
@@ -146,7 +141,7 @@ fn unreadable(bucket: &Bucket, cause: Unreadable) -> ArchiveError {
              ~/.local/state/eyrie) to begin anew",
             PinFile::name(bucket)
         ),
-        Unreadable::Newer { .. } => "use the newer version".to_owned(),
+        Unreadable::Newer { .. } => "use that newer version".to_owned(),
         Unreadable::NoBeginning { .. } => {
             "restore the catalogue's files from a copy of the bucket, or begin a new archive".to_owned()
         }
@@ -363,12 +358,32 @@ async fn met_another(bucket: &Bucket, me: WriterId, name: &StoredPath) -> Archiv
 
 /// Refuses to push a living writer aside. A courtesy: the conditional write is what keeps two writers apart.
 fn leave_alone(catalog: &Catalog) -> Result<(), ArchiveError> {
-    let quiet = now().since(catalog.head_at_ms());
+    let now = now();
+    let quiet = now.since(catalog.head_at_ms());
     let by = catalog.writer();
     if u128::from(quiet) >= WRITER_QUIET.as_millis() || is_dead(by) {
         return Ok(());
     }
-    Err(ArchiveError::Busy { by: by.clone(), quiet_secs: quiet / 1000 })
+    let quiet_secs = now.0.saturating_sub(catalog.head_at_ms().0) / 1000;
+    Err(ArchiveError::Busy { by: by.clone(), quiet_secs })
+}
+
+/// Since when, what to wait for, and what to type.
+fn busy_since(quiet_secs: i64) -> String {
+    if quiet_secs < -CLOCKS_APART_SECS {
+        return format!(
+            "whose last record is {} s ahead of this machine's clock. Nothing was changed. Next: set the clocks of both machines \
+             right; or take over with --take-over if you know that it is dead",
+            quiet_secs.unsigned_abs()
+        );
+    }
+    let (quiet_secs, limit) = (quiet_secs.max(0).unsigned_abs(), WRITER_QUIET.as_secs());
+    format!(
+        "whose last record is {quiet_secs} s old. Nothing was changed. Next: if that one has ended, wait {} s more (from another \
+         machine, one that has ended looks like one that is quiet for a moment); if it is at work, stop it; or take over with \
+         --take-over if you know that it is dead",
+        limit.saturating_sub(quiet_secs)
+    )
 }
 
 /// Whether the writer was a process of this machine that has ended, or is this very process.
@@ -384,4 +399,31 @@ pub(crate) fn now() -> UnixMillis {
 /// The hash as the archive writes it.
 pub(crate) fn sha(bytes: [u8; 32]) -> Sha256 {
     Sha256(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use eyrie_archive::record::Source;
+
+    use super::*;
+
+    #[test]
+    fn a_writer_elsewhere_is_left_alone_for_a_minute_by_whatever_clock() {
+        let ask = |ago_secs: i64| {
+            let source = Source { cluster: "00000000000000aa".into(), milvus_roots: Vec::new(), objects: false };
+            let at = UnixMillis(now().0 - ago_secs * 1000);
+            let (id, writer) = (ArchiveId::new("a").unwrap(), WriterId::new("elsewhere:1:a").unwrap());
+            let draft = Catalog::open(id, writer, at, Opened { source, sealed_to: Vec::new() }).unwrap();
+            leave_alone(&Catalog::begin(draft).unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(ask(61), Ok(()));
+        let why = ask(20).unwrap_err();
+        assert!(
+            why.contains("elsewhere:1:a") && why.contains("wait 40 s more") && why.contains("--take-over"),
+            "{why}"
+        );
+        // nobody has to wait for an hour because a clock was set back
+        let why = ask(-3600).unwrap_err();
+        assert!(why.contains(" s ahead of") && why.contains("--take-over") && !why.contains("wait"), "{why}");
+    }
 }

@@ -183,6 +183,8 @@ pub const SEGMENT_LEN_MAX: usize = 512 << 20;
 pub const CATALOG_READS: usize = 16;
 /// A writer whose last record is older than this counts as gone. A tail writes at least every [`PROGRESS_RECORD_EVERY`].
 pub const WRITER_QUIET: Duration = Duration::from_secs(60);
+/// Clocks of two machines that differ by more than this are named as wrong.
+pub const CLOCKS_APART_SECS: i64 = 5;
 /// How often a tail says in the catalogue that it is up to date, when nothing else is to be said.
 pub const PROGRESS_RECORD_EVERY: Duration = Duration::from_secs(20);
 /// Block in which files are read for the archive.

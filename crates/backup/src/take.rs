@@ -64,6 +64,13 @@ pub enum BackupError {
     /// History broke off and a new full did not help.
     #[error("the source cannot be followed: {0}")]
     Break(#[from] Break),
+    /// A lost piece of the index named objects that lie nowhere.
+    #[error(
+        "{0} objects that a lost piece of the index named are not in the archive any more, and which ones is not known. \
+         What is recorded is safe; revisions so far do not count as recoverable. Next: run again, it looks at all that the \
+         metadata names and copies what is missing"
+    )]
+    ObjectsMissing(u64),
     /// A task of this program ended early.
     #[error("a part of this program ended early: {0}. What is recorded is safe. Next: run again")]
     Task(String),

@@ -238,7 +238,7 @@ impl mirror::Progress for Screen {
     fn planned(&self, plan: &Plan) {
         self.progress.total(plan.copies.len() as u64, plan.copy_bytes());
         for gap in &plan.gaps {
-            self.progress.say(&format!("left alone in {:?}: {} ({})", gap.side, gap.name, gap.why));
+            self.progress.say(&format!("left alone in {}: {} ({})", gap.side, printable(&gap.name), gap.why));
         }
         if self.options.dry_run || plan.removals.is_empty() {
             return;
@@ -289,6 +289,12 @@ impl Screen {
         }
         if report.is_complete() { DONE } else { INCOMPLETE }
     }
+}
+
+/// A name that is nobody's key may hold anything, and a terminal obeys what it is told.
+fn printable(name: &str) -> String {
+    let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    name.chars().map(shown).collect()
 }
 
 fn removals(plan: &Plan) -> String {

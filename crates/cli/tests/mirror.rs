@@ -67,11 +67,13 @@ fn what_cannot_be_copied_is_named_and_the_rest_is_done() {
     let dir = tempfile::tempdir().unwrap();
     source(dir.path());
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("src/link")).unwrap();
+    fs::write(dir.path().join("src/two\nlines\u{1b}[2J"), "x").unwrap();
     // A folder stands where an object should go.
     fs::create_dir_all(dir.path().join("dst/a/below")).unwrap();
     let (code, out, err) = mirror(dir.path(), &["src", "dst"]);
     assert_eq!(code, 1, "{out}{err}");
-    assert!(err.contains("left alone in Source: link (a symbolic link"), "{err}");
+    assert!(err.contains("left alone in SRC: link (a symbolic link"), "{err}");
+    assert!(err.contains(r"left alone in SRC: two\nlines\u{1b}[2J (the name has control characters)"), "{err}");
     assert!(err.contains("a folder has this name") && err.contains("Next: "), "{err}");
     assert!(out.contains("1 FAILED") && out.contains("run again"), "{out}");
     assert_eq!(fs::read_to_string(dir.path().join("dst/sub/b")).unwrap(), "beta");

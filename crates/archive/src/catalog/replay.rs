@@ -105,9 +105,7 @@ pub enum Unreadable {
         pinned: Seq,
     },
     /// A later program wrote it.
-    #[error(
-        "record {seq} of the archive was written by a newer version of eyrie ({what}): nothing was changed. Use that newer version"
-    )]
+    #[error("its record {seq} was written by a newer version of eyrie ({what})")]
     Newer {
         /// The first such record.
         seq: Seq,

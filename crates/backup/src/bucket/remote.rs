@@ -364,6 +364,10 @@ fn stat_of(metadata: &Metadata) -> Stat {
     }
 }
 
+/// What is said where the request could not even be signed.
+const NO_CREDENTIALS: &str = "no credentials were found: neither `access-key` and `secret-key` in the configuration, nor \
+                              those of the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)";
+
 /// What the store's error means for the caller.
 fn fault(error: &opendal::Error) -> Fault {
     let cause = describe(error);
@@ -403,7 +407,13 @@ pub(super) fn kind_of_words(cause: &str) -> Option<Kind> {
         (Kind::Full, &["QuotaExceeded", "StorageFull", "InsufficientCapacity", "InsufficientStorage", "No space left"]),
         (
             Kind::Denied,
-            &["InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AuthenticationFailed"],
+            &[
+                "InvalidAccessKeyId",
+                "SignatureDoesNotMatch",
+                "RequestTimeTooSkewed",
+                "AuthenticationFailed",
+                NO_CREDENTIALS,
+            ],
         ),
     ];
     WORDS.iter().find(|(_, words)| words.iter().any(|word| cause.contains(word))).map(|(kind, _)| *kind)
@@ -420,6 +430,9 @@ fn describe(error: &opendal::Error) -> String {
         (Some(code), Some(text)) => return format!("{code}: {text}"),
         (Some(code), None) => return code.to_owned(),
         _ => {}
+    }
+    if message.contains("failed to load signing credential") {
+        return NO_CREDENTIALS.to_owned();
     }
     let mut text = match message.trim() {
         "" => error.kind().to_string(),

@@ -341,6 +341,9 @@ impl fmt::Display for DrillReport {
         if let (Some(revision), Some(at)) = (self.revision, self.at_ms) {
             writeln!(f, "  restored: revision {revision} ({at}), {} bytes of metadata read", self.metadata_bytes)?;
         }
+        if self.rpo_ms.is_none() && self.rto_ms.is_none() {
+            return Ok(());
+        }
         writeln!(f, "  RPO {}: so much of the newest would have been lost when the drill began", secs(self.rpo_ms))?;
         writeln!(
             f,

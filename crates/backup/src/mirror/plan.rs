@@ -67,6 +67,15 @@ pub enum Side {
     Target,
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "SRC",
+            Self::Target => "DST",
+        })
+    }
+}
+
 /// Something that is left alone, because it is no object or can't be kept under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Gap {

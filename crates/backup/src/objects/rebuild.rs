@@ -7,13 +7,17 @@
 //! Beside the objects' names, the lost piece knew their hashes and which revisions need them. The hashes are now those of
 //! what lies there; and all that is kept counts as needing an object of which nothing else is known, so that retention
 //! removes none too early. Which objects a moment needs is in its metadata: a restore still copies exactly those.
+//!
+//! What the lost piece named and what lies nowhere is not known by name, but by number: the catalogue counts objects. Where
+//! one is missing, no revision so far is called recoverable any more.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eyrie_archive::index::decode_piece;
+use eyrie_archive::limits::NAMED_MAX;
 use eyrie_archive::names::{self, Wrap};
-use eyrie_archive::record::{IndexMerged, Stored, Swept};
+use eyrie_archive::record::{HoleFound, IndexMerged, Stored, Swept};
 use eyrie_archive::{Catalog, Entry, Index, Kind, Line, Seq, Sha256, SourcePath, StoredPath};
 use futures::{StreamExt, TryStreamExt};
 use sha2::Digest;
@@ -49,6 +53,7 @@ pub struct Rebuilt {
     merged: IndexMerged,
     lost_lists: Vec<Seq>,
     words: Option<String>,
+    hole: Option<HoleFound>,
 }
 
 /// The index of an archive that one writes to; made anew and recorded if a piece of it is damaged. `from` is where the objects
@@ -125,6 +130,7 @@ impl Reading {
     /// The archive's bucket.
     pub async fn merged(self, bucket: &Bucket, catalog: &Catalog) -> Result<Rebuilt, MirrorError> {
         let words = self.words();
+        let hole = self.hole(catalog);
         let Self { index, lost_lists, .. } = self;
         let (up_to, nonce) = (catalog.head().seq, chance::word(4));
         let name = |wrap| names::index(up_to, &nonce, wrap);
@@ -133,7 +139,25 @@ impl Reading {
         let (bytes, stored_bytes) =
             index.entries().fold((0, 0), |(bytes, stored), entry| (bytes + entry.len, stored + entry.stored.len));
         let merged = IndexMerged { piece, up_to, objects, bytes, stored_bytes };
-        Ok(Rebuilt { merged, lost_lists, words })
+        Ok(Rebuilt { merged, lost_lists, words, hole })
+    }
+
+    /// The objects that are counted and lie nowhere, as a lack of all revisions so far: any of them may need one.
+    fn hole(&self, catalog: &Catalog) -> Option<HoleFound> {
+        let count = catalog.totals().objects.saturating_sub(self.index.len() as u64);
+        let line = catalog.current();
+        let from = line.fulls.values().map(|full| full.taken.revision).min()?;
+        let to = line.newest_revision()?;
+        if self.damaged.is_empty() || count == 0 || !line.source.objects {
+            return None;
+        }
+        let known = catalog.damaged().filter_map(|(path, _)| names::object_source(path));
+        let missing = known.filter(|source| self.index.get(source.as_str()).is_none());
+        let cause = "a piece of the index of objects was lost, and so many of the objects that it named are not in the \
+                     archive any more: which revisions need them is not known";
+        let objects: Vec<SourcePath> =
+            missing.take(NAMED_MAX.min(usize::try_from(count).unwrap_or(NAMED_MAX))).collect();
+        Some(HoleFound { from, to: Some(to), cause: cause.into(), objects, count })
     }
 
     /// What was made good, for a person; nothing where all was well.
@@ -149,7 +173,8 @@ impl Reading {
         };
         Some(format!(
             "the index of objects was made anew, for its piece {path} is damaged: {what}{more}. {} objects that no other \
-             piece names were taken as they lie in the archive{gone}. Next: eyrie backup verify --read-data",
+             piece names were taken as they lie in the archive{gone}. Next: eyrie backup verify --read-data; what can't be \
+             recovered any more, if anything: eyrie backup list",
             self.found
         ))
     }
@@ -170,12 +195,25 @@ impl Reading {
 }
 
 impl Rebuilt {
+    /// Objects that are counted and lie nowhere. Who mirrors must look anew at what the metadata names.
+    pub fn missing(&self) -> u64 {
+        self.hole.as_ref().map_or(0, |hole| hole.count)
+    }
+
+    /// Objects were missed that an expiry may have removed meanwhile: nothing can be said of them.
+    pub fn is_outdated(&self, catalog: &Catalog) -> bool {
+        self.hole.is_some() && catalog.pieces().any(|(seq, piece)| piece.removes && seq > self.merged.up_to)
+    }
+
     /// Says in the catalogue that it stands in for all that was there.
     ///
     /// # Errors
     /// The archive can't be written.
     pub async fn record(self, writer: &mut Writer, tell: &Tell) -> Result<(), ArchiveError> {
         writer.append(Kind::IndexMerged(self.merged)).await?;
+        if let Some(hole) = self.hole {
+            writer.append(Kind::HoleFound(hole)).await?;
+        }
         for expired in self.lost_lists {
             if writer.catalog().unswept().any(|(seq, _)| seq == expired) {
                 writer.append(Kind::Swept(Swept { expired, left: Vec::new() })).await?;

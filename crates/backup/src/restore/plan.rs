@@ -119,13 +119,16 @@ impl fmt::Display for Plan {
             writeln!(f, "  the store will be at revision {}; everything before it counts as compacted", self.serves)?;
         }
         if let Some(objects) = &self.objects {
+            let below = match objects.prefix.as_str() {
+                "" => String::new(),
+                prefix => format!(" below `{prefix}`"),
+            };
             writeln!(
                 f,
-                "  objects: {} to copy ({}) to {} below `{}`; {} of {} are there already",
+                "  objects: {} to copy ({}) to {}{below}; {} of {} are there already",
                 objects.copy,
                 bytes(objects.copy_bytes),
                 objects.to,
-                objects.prefix,
                 objects.present,
                 objects.wanted
             )?;

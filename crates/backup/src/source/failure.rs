@@ -28,7 +28,7 @@ pub enum SourceError {
     /// The server refuses to talk to this user.
     #[error(
         "etcd refused to {what}: {cause}. Next: give a user with the role root (a snapshot and a watch over all keys need \
-         it) by `user` and `password_file` or `password_env` in the section `source`"
+         it) by `user` and `password: !file PATH` (or `!env NAME`) in the section `source`"
     )]
     Denied {
         /// What was tried.

@@ -134,8 +134,16 @@ impl Run<'_> {
     /// Says in the catalogue what the new file stands in for. That a merge failed costs nothing but room.
     pub(super) async fn take_in_merge(&mut self, ended: Result<Merged, BackupError>) -> Result<(), BackupError> {
         let Some(merging) = self.merges.under_way.take() else { return Ok(()) };
+        let mut missing = 0;
         let recorded = match ended {
-            Ok(Merged::Index(rebuilt)) => rebuilt.record(&mut self.writer, &self.backup.tell).await,
+            Ok(Merged::Index(rebuilt)) if rebuilt.is_outdated(self.writer.catalog()) => {
+                self.merges.index_wanted = true;
+                Ok(())
+            }
+            Ok(Merged::Index(rebuilt)) => {
+                missing = rebuilt.missing();
+                rebuilt.record(&mut self.writer, &self.backup.tell).await
+            }
             Ok(Merged::Tail(record)) if self.writer.catalog().current().id == merging.timeline => {
                 self.writer.append(record).await
             }
@@ -151,7 +159,8 @@ impl Run<'_> {
             Err(ArchiveError::Refused(why)) => self.backup.tell.warn(format!("a merge came too late: {why}")),
             other => other?,
         }
-        Ok(())
+        // the ledger believes that they are mirrored: a run that begins anew sees what is wanted
+        if missing > 0 { Err(BackupError::ObjectsMissing(missing)) } else { Ok(()) }
     }
 }
 

@@ -92,6 +92,7 @@ impl Backup {
         };
         if let Some(newest) = run.writer.catalog().current().newest_revision() {
             self.tell.news(News::Begun { revision: eyrie_state::Revision(newest.0) });
+            run.tell_recoverable();
         }
         loop {
             let ended = run.follow_until_break(until, &mut orders, &mut stop).await?;

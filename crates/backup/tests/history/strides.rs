@@ -1,7 +1,7 @@
 //! A busy etcd read in strides: every revision once, whole, in order, as those who wrote it know it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::kit::Etcd;
 
 const WRITERS: u64 = 12;
-/// Keys of one writer.
-const KEYS: u64 = 40;
+/// Keys of one writer, and the most changes of one revision: what etcd allows.
+const KEYS: u64 = 128;
 
 type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
@@ -87,7 +87,7 @@ impl Writer {
     }
 
     fn key(&self, n: u64) -> Vec<u8> {
-        format!("writer-{:04}/{n:02}", self.name).into_bytes()
+        format!("writer-{:04}/{n:03}", self.name).into_bytes()
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -116,10 +116,11 @@ impl Writer {
         self.ledger.write(answer.header, vec![(key, Some(value))]);
     }
 
-    /// Up to thirty keys in one revision, some of them deletions.
+    /// Many keys in one revision, some of them deletions.
     async fn txn(&mut self) {
         let (mut success, mut changes) = (Vec::new(), Vec::new());
-        for n in 0..2 + self.roll(30) {
+        let keys = if self.roll(10) == 0 { KEYS } else { 2 + self.roll(30) };
+        for n in 0..keys {
             let key = self.key(n);
             let op = if self.live.contains_key(&key) && self.roll(3) == 0 {
                 self.live.remove(&key);
@@ -224,9 +225,30 @@ impl Crowd {
     }
 }
 
+/// What a listener heard: revisions, in how many strides, and why it ended, unless it had heard all.
+type Told = (Vec<Revised>, u64, Option<Break>);
+
+/// Somebody who listens.
+struct Listener {
+    task: JoinHandle<Told>,
+    heard_to: Arc<AtomicI64>,
+}
+
+impl Listener {
+    fn heard_to(&self) -> i64 {
+        self.heard_to.load(Ordering::Relaxed)
+    }
+
+    async fn told(self, who: &str) -> Told {
+        tokio::time::timeout(Duration::from_secs(60), self.task).await.expect(who).unwrap()
+    }
+}
+
 /// Listens until it has heard `to`, or history breaks off.
-fn listen(mut follow: Follow, to: tokio::sync::watch::Receiver<i64>) -> JoinHandle<(Vec<Revised>, u64, Option<Break>)> {
-    tokio::spawn(async move {
+fn listen(mut follow: Follow, to: tokio::sync::watch::Receiver<i64>) -> Listener {
+    let heard_to = Arc::new(AtomicI64::new(0));
+    let told = heard_to.clone();
+    let task = tokio::spawn(async move {
         let mut heard: Vec<Revised> = Vec::new();
         loop {
             let goal = *to.borrow();
@@ -234,16 +256,25 @@ fn listen(mut follow: Follow, to: tokio::sync::watch::Receiver<i64>) -> JoinHand
                 return (heard, follow.strides(), None);
             }
             match tokio::time::timeout(Duration::from_millis(500), follow.next()).await {
-                Ok(Ok(Heard::Revisions(revisions))) => heard.extend(revisions),
+                Ok(Ok(Heard::Revisions(revisions))) => {
+                    heard.extend(revisions);
+                    told.store(heard.last().map_or(0, |revised| revised.revision.0), Ordering::Relaxed);
+                }
                 Ok(Ok(_)) | Err(_) => {}
                 Ok(Err(why)) => return (heard, follow.strides(), Some(why)),
             }
         }
-    })
+    });
+    Listener { task, heard_to }
+}
+
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader { revision, ..ResponseHeader::default() })
 }
 
 async fn source(endpoint: &str) -> Source {
-    let config = SourceConfig { endpoints: vec![endpoint.to_owned()], ..SourceConfig::default() };
+    let endpoints = endpoint.split(',').map(str::to_owned).collect();
+    let config = SourceConfig { endpoints, ..SourceConfig::default() };
     Source::connect(&config).await.unwrap()
 }
 
@@ -307,25 +338,85 @@ async fn whoever_reads_how_hears_the_same() {
     let crowd = Crowd::start(&etcd, 1).await;
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        // calm: all listen again
-        crowd.rest(Duration::from_millis(3500)).await;
+        // calm: what was read in strides listens again, and is not behind for long
+        let busy_to = now(&mut etcd).await.revision.0;
+        crowd.ledger.write(header(busy_to), vec![(b"now".to_vec(), Some(Vec::new()))]);
+        crowd.rest(Duration::from_millis(4500)).await;
+        for (who, _, listener) in &listeners {
+            let to = listener.heard_to();
+            assert!(to >= busy_to, "{who}: at {to}, and {busy_to} was 4.5 s ago");
+        }
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let ledger = crowd.stop().await;
     let last = now(&mut etcd).await.revision.0;
-    ledger.write(
-        Some(ResponseHeader { revision: last, ..ResponseHeader::default() }),
-        vec![(b"now".to_vec(), Some(Vec::new()))],
-    );
+    ledger.write(header(last), vec![(b"now".to_vec(), Some(Vec::new()))]);
     tell.send(last).unwrap();
     println!("{} calls, {last} revisions", ledger.len());
     for (who, at_least, listener) in listeners {
-        let (heard, strides, end) = tokio::time::timeout(Duration::from_secs(60), listener).await.expect(who).unwrap();
+        let (heard, strides, end) = listener.told(who).await;
         println!("{who}: {} revisions, {strides} strides", heard.len());
         assert!(end.is_none(), "{who}: {end:?}");
         ledger.check(&heard, anchor.revision.0, who);
         assert_eq!(heard.last().unwrap().revision.0, last, "{who}");
         assert!(strides >= at_least, "{who}: {strides} strides of at least {at_least}");
+    }
+}
+
+/// Members that are killed and come back while they are read, and leaders that change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_die_while_they_are_read_cost_no_revision() {
+    for members in [1, 3] {
+        let mut cluster = Etcd::cluster(members).await;
+        let anchor = now(&mut cluster[0]).await;
+        let endpoints: Vec<String> = cluster.iter().map(|etcd| etcd.endpoint.clone()).collect();
+        let (tell, goal) = tokio::sync::watch::channel(0);
+        let all = source(&endpoints.join(",")).await;
+        let listener = listen(all.follow(anchor.clone(), Some(strides(60, 40))), goal.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut writers = Vec::new();
+        for n in 0..WRITERS {
+            let (mut kv, stop) = (cluster[n as usize % members].kv.clone(), stop.clone());
+            writers.push(tokio::spawn(async move {
+                for value in 0u64.. {
+                    let (key, value) = (format!("key-{n}").into(), value.to_string().into());
+                    // what became of those that failed, the store knows
+                    let put = kv.put(PutRequest { key, value, ..PutRequest::default() });
+                    let put = tokio::time::timeout(Duration::from_secs(2), put).await;
+                    if !matches!(put, Ok(Ok(_))) {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }));
+        }
+        for round in 0..2 {
+            tokio::time::sleep(Duration::from_millis(1100 + 170 * round)).await;
+            let at = round as usize % members;
+            cluster[at].kill();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            cluster[at].start_again().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let last = now(&mut cluster[0]).await.revision.0;
+        tell.send(last).unwrap();
+        let (heard, strode, end) = listener.told("a listener").await;
+        println!("{members} members: {} revisions, {strode} strides", heard.len());
+        assert!(end.is_none() && strode >= 4, "{strode} strides, {end:?}");
+        // the store's own account, by whoever listens
+        let listener = listen(all.follow(anchor.clone(), None), goal.clone());
+        let (told, ..) = listener.told("a listener").await;
+        assert!((anchor.revision.0 + 1..=last).eq(heard.iter().map(|revised| revised.revision.0)));
+        for (heard, told) in heard.iter().zip(&told) {
+            assert_eq!((heard.revision, &heard.events), (told.revision, &told.events));
+        }
+        assert_eq!(heard.len(), told.len());
     }
 }
 
@@ -346,7 +437,7 @@ async fn what_is_compacted_is_never_handed_out_in_part() {
         for behind in [3000, 900, 300, 100, 30, 0, 0, 0] {
             let to = now(&mut etcd).await.revision.0;
             let key = vec![(b"now".to_vec(), Some(Vec::new()))];
-            crowd.ledger.write(Some(ResponseHeader { revision: to, ..ResponseHeader::default() }), key);
+            crowd.ledger.write(header(to), key);
             if to > behind + 1 {
                 let request = eyrie_api::pb::CompactionRequest { revision: to - behind, physical: false };
                 // to be behind the last compaction is no news
@@ -357,9 +448,9 @@ async fn what_is_compacted_is_never_handed_out_in_part() {
         let ledger = crowd.stop().await;
         let to = now(&mut etcd).await;
         let key = vec![(b"now".to_vec(), Some(Vec::new()))];
-        ledger.write(Some(ResponseHeader { revision: to.revision.0, ..ResponseHeader::default() }), key);
+        ledger.write(header(to.revision.0), key);
         tell.send(to.revision.0).unwrap();
-        let (heard, strode, end) = tokio::time::timeout(Duration::from_secs(60), listener).await.unwrap().unwrap();
+        let (heard, strode, end) = listener.told("a listener").await;
         println!("round {round}: {} of {} revisions, {strode} strides, {end:?}", heard.len(), to.revision.0);
         ledger.check(&heard, anchor.revision.0, "beside compaction");
         assert!(strode > 0, "round {round}: nothing was read in strides");
@@ -380,9 +471,9 @@ async fn what_is_compacted_is_never_handed_out_in_part() {
         let ledger = crowd.stop().await;
         let last = now(&mut etcd).await.revision.0;
         let key = vec![(b"now".to_vec(), Some(Vec::new()))];
-        ledger.write(Some(ResponseHeader { revision: last, ..ResponseHeader::default() }), key);
+        ledger.write(header(last), key);
         tell.send(last).unwrap();
-        let (heard, strode, end) = tokio::time::timeout(Duration::from_secs(60), listener).await.unwrap().unwrap();
+        let (heard, strode, end) = listener.told("a listener").await;
         assert!(strode == 0 && end.is_none(), "{strode} strides, {end:?}");
         ledger.check(&heard, to.revision.0, "behind compaction");
     }

@@ -3,14 +3,14 @@
 
 use bytes::Bytes;
 use eyrie_archive::retention::{ByUse, Period, Policy, plan, plan_objects};
-use eyrie_archive::{Catalog, Entry, Index, Revision, UnixMillis};
+use eyrie_archive::{Ask, At, Catalog, Entry, Index, Revision, Scope, UnixMillis};
 use eyrie_backup::bucket::Bucket;
 use eyrie_backup::bucket::faults::{Faults, Mishap};
 use eyrie_backup::catalog::{self, OpenOptions, Writer};
 use eyrie_backup::objects::{MirrorError, read_index, rebuild, repair};
 use eyrie_backup::seal::{Identities, Recipients, keygen};
 use eyrie_backup::tell::Tell;
-use eyrie_backup::verify::{Options, Report, Thoroughness, verify};
+use eyrie_backup::verify::{Options, Report, Thoroughness, record, verify};
 
 use crate::sample::{HOUR, Sample, contents, copy_of};
 
@@ -86,6 +86,47 @@ async fn any_pieces_that_are_damaged_or_gone_are_made_good() {
             // once is enough
             let head = catalog.head();
             assert_eq!(rebuilt_twice(&bucket).await, head.seq.next(), "only the new writer wrote something");
+        }
+    }
+}
+
+/// A piece and an object that only it names, or that another one names, too.
+#[tokio::test]
+async fn an_object_that_is_lost_with_its_piece_is_missed() {
+    let mut sample = Sample::open(50).await;
+    archive(&mut sample).await;
+    let whole = contents(&sample.bucket).await;
+    let pieces: Vec<String> = sample.catalog.pieces().map(|(_, piece)| piece.stored.path.to_string()).collect();
+    let before = read_index(&sample.bucket, &sample.catalog).await.unwrap();
+    let everything = |catalog: &Catalog, revision: i64| {
+        let ask = Ask { at: At::Revision(Revision(revision)), timeline: None, scope: Scope::Everything };
+        catalog.resolve(ask).map(drop).map_err(|why| why.to_string())
+    };
+    assert_eq!(everything(&sample.catalog, 40), Ok(()), "the sample is whole");
+    for object in whole.keys().filter(|name| name.starts_with("objects/")) {
+        for piece in &pieces {
+            let bucket = copy_of(&whole).await;
+            bucket.delete(object).await.unwrap();
+            bucket.delete(piece).await.unwrap();
+            let (catalog, index) = mended(&bucket, &Identities::default()).await.unwrap();
+            // one that another piece names is still in the index, and a look names it
+            let report = look(&bucket).await;
+            let mut writer = Writer::join(&bucket, &OpenOptions::default()).await.unwrap();
+            record(&mut writer, &report).await.unwrap();
+            let damaged = report.damaged_objects();
+            assert_eq!(index.len() + usize::from(damaged.is_empty()), 6, "{object}, {piece}");
+            assert_eq!(catalog.current().holes.len(), usize::from(damaged.is_empty()), "{object}, {piece}");
+            for revision in [20, 40] {
+                let why = everything(writer.catalog(), revision);
+                let at = Revision(revision);
+                let needs = |entry: &Entry| entry.uses.iter().any(|one| one.meets(catalog.current().id, at, at));
+                let needed =
+                    before.entries().any(|entry| entry.stored.path.as_str() == object.as_str() && needs(entry));
+                assert!(
+                    why.is_err() || !needed,
+                    "{object} is not there, nor is {piece}; revision {revision} is promised"
+                );
+            }
         }
     }
 }

@@ -19,54 +19,77 @@ use eyrie_backup::tail::run::{Done, Until};
 use eyrie_backup::take::{Backup, BackupError, MilvusBucket};
 use eyrie_backup::tell::Tell;
 use eyrie_milvus::ObjectRoot;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 #[path = "../../../milvus/tests/common/escape.rs"]
 mod escape;
 
 use escape::unescape;
 
-/// Upstream etcd, killed when dropped.
+/// A member of upstream's etcd, killed when dropped.
 pub(crate) struct Etcd {
     child: Child,
     pub(crate) endpoint: String,
     pub(crate) kv: KvClient<Channel>,
+    args: Vec<String>,
     _dir: tempfile::TempDir,
 }
 
 impl Etcd {
     pub(crate) async fn start() -> Self {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/etcd/etcd");
-        assert!(program.is_file(), "upstream etcd is missing: run `cargo run -p eyrie-tests --bin fetch-peers` once");
-        let dir = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_port(), free_port());
-        let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let child = Command::new(program)
-            .args(["--unsafe-no-fsync", "--log-level", "error", "--data-dir"])
-            .arg(dir.path())
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let endpoint = tonic::transport::Endpoint::from_shared(client.clone()).unwrap();
-        let mut tries = 0;
-        let channel = loop {
-            match endpoint.connect().await {
-                Ok(channel) => break channel,
+        Self::cluster(1).await.remove(0)
+    }
+
+    /// So many members of one cluster.
+    pub(crate) async fn cluster(members: usize) -> Vec<Self> {
+        let address = || format!("http://127.0.0.1:{}", free_port());
+        let peers: Vec<String> = (0..members).map(|_| address()).collect();
+        let named: Vec<String> = peers.iter().enumerate().map(|(at, peer)| format!("m{at}={peer}")).collect();
+        let mut cluster = Vec::new();
+        for (at, peer) in peers.iter().enumerate() {
+            let (dir, client) = (tempfile::tempdir().unwrap(), address());
+            let data = dir.path().display().to_string();
+            let args = [
+                ["--name", &format!("m{at}")],
+                ["--log-level", "error"],
+                ["--data-dir", &data],
+                ["--listen-client-urls", &client],
+                ["--advertise-client-urls", &client],
+                ["--listen-peer-urls", peer],
+                ["--initial-advertise-peer-urls", peer],
+                ["--initial-cluster", &named.join(",")],
+            ];
+            let args: Vec<String> = args.as_flattened().iter().map(|arg| (*arg).to_owned()).collect();
+            let channel = Endpoint::from_shared(client.clone()).unwrap().connect_lazy();
+            cluster.push(Self { child: spawn(&args), endpoint: client, kv: KvClient::new(channel), args, _dir: dir });
+        }
+        for etcd in &mut cluster {
+            etcd.ready().await;
+        }
+        cluster
+    }
+
+    /// It listens before it has a leader.
+    async fn ready(&mut self) {
+        for tries in 0.. {
+            match self.kv.put(PutRequest { key: "ready".into(), ..PutRequest::default() }).await {
+                Ok(_) => return,
                 Err(error) => assert!(tries < 300, "etcd does not start: {error}"),
             }
-            tries += 1;
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        };
-        let mut etcd = Self { child, endpoint: client, kv: KvClient::new(channel), _dir: dir };
-        // it listens before it has a leader
-        while etcd.kv.put(PutRequest { key: "ready".into(), ..PutRequest::default() }).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        etcd
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, on its data.
+    pub(crate) async fn start_again(&mut self) {
+        self.child = spawn(&self.args);
+        self.ready().await;
     }
 
     pub(crate) async fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> i64 {
@@ -88,9 +111,16 @@ impl Etcd {
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+fn spawn(args: &[String]) -> Child {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/etcd/etcd");
+    assert!(program.is_file(), "upstream etcd is missing: run `cargo run -p eyrie-tests --bin fetch-peers` once");
+    let mut command = Command::new(program);
+    command.arg("--unsafe-no-fsync").args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
 }
 
 fn free_port() -> u16 {

@@ -140,7 +140,13 @@ impl Verify {
             return Err("there is nothing to record".into());
         }
         let options = OpenOptions { pin: Some(config.pin(bucket)), ..OpenOptions::default() };
-        let mut writer = Writer::join(bucket, &options).await.map_err(|error| error.to_string())?;
+        let mut writer = Writer::join(bucket, &options).await.map_err(|error| match error {
+            // nothing is wrong, and nothing is to be taken over for this
+            ArchiveError::Busy { by, .. } => {
+                format!("{by} is at work on the archive. Next: have the agent verify, or type this again when that one has ended")
+            }
+            error => error.to_string(),
+        })?;
         verify::record(&mut writer, report).await.map_err(|error| error.to_string())?;
         writer.keep_pin(false);
         Ok(())

@@ -69,7 +69,8 @@ impl Seen {
                 self.status(&format!("deleted {files} of {of_files} files"), terminal);
             }
             News::Failed { words, .. } => self.line(&format!("warning: {words}")),
-            News::Heard { .. } | News::Begun { .. } => {}
+            News::Begun { revision } => self.revision = revision.0,
+            News::Heard { .. } => {}
             News::TailCut { last, lag_ms, .. } => {
                 (self.revision, self.lag_ms) = (last.0, *lag_ms);
                 self.pieces += 1;
@@ -102,7 +103,13 @@ impl Seen {
 
     fn state(&mut self, terminal: bool) {
         let Self { revision, recoverable, pieces, lag_ms, objects, bytes, open, .. } = *self;
-        let mut words = format!("at revision {revision}, recoverable up to {recoverable}");
+        // what is not known yet is not told
+        let mut words = match (revision, recoverable) {
+            (0, 0) => "looking at the source".to_owned(),
+            (0, to) => format!("recoverable up to {to}"),
+            (at, 0) => format!("at revision {at}"),
+            (at, to) => format!("at revision {at}, recoverable up to {to}"),
+        };
         if pieces > 0 {
             words += &format!(", {pieces} pieces of tail, {:.1} s behind", lag_ms as f64 / 1000.0);
         }

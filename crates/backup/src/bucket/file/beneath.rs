@@ -262,9 +262,9 @@ fn write_fault(errno: Errno) -> Fault {
 pub(super) fn errno_fault(errno: Errno) -> Fault {
     let kind = match errno {
         Errno::NOENT => Kind::NotFound,
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => Kind::Denied,
+        Errno::ACCESS | Errno::PERM => Kind::Denied,
         Errno::NOSPC | Errno::DQUOT => Kind::Full,
-        Errno::NAMETOOLONG | Errno::LOOP | Errno::NOTDIR | Errno::ISDIR => Kind::Config,
+        Errno::NAMETOOLONG | Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::ROFS => Kind::Config,
         Errno::INTR | Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::STALE | Errno::TIMEDOUT => {
             return Fault::passing(errno.to_string());
         }

@@ -61,9 +61,12 @@ fn walk(folder: &OwnedFd, prefix: &str, depth: usize, send: &mpsc::Sender<Item>)
     let tell = |item: Listed| send.blocking_send(Ok(item)).map_err(|_| Stop::Unread);
     let odd = |name: String, why: &str| tell(Listed::Odd { name, why: why.to_owned() });
     for name in names(folder).map_err(Stop::Failed)? {
-        let Ok(name) = String::from_utf8(name) else {
-            odd(format!("{prefix}?"), "a name in this folder is not UTF-8")?;
-            continue;
+        let name = match String::from_utf8(name) {
+            Ok(name) => name,
+            Err(bytes) => {
+                odd(format!("{prefix}{}", bytes.as_bytes().escape_ascii()), "the name is not UTF-8")?;
+                continue;
+            }
         };
         let Ok(found) = fs::statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) else {
             // Gone since the folder was read: as if it had been deleted before the listing.
