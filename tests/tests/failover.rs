@@ -221,12 +221,12 @@ fn rebuild() -> Result<()> {
     new.initial_cluster =
         rest.chain([&new]).map(|s| format!("{}={}", s.name, s.peer_url)).collect::<Vec<_>>().join(",");
     let (begun, before) = (Instant::now(), writers.count());
+    // It serves once it is whole, so nothing but that is waited for.
     three.members[lost] = new.spawn()?;
-    three.members[lost].wait_ready()?;
     // It is whole when what it has applied is what the others had applied a moment ago.
     let applied = |at: usize| Ok::<_, anyhow::Error>(three.status(at)?["raftAppliedIndex"].as_u64().unwrap_or(0));
-    let target = applied(stays)?;
-    let whole = wait_until(REBUILD_LIMIT * 2, || applied(lost).is_ok_and(|index| index >= target));
+    let caught_up = || applied(stays).and_then(|target| Ok(applied(lost)? >= target));
+    let whole = wait_until(REBUILD_LIMIT * 2, || caught_up().is_ok_and(|caught_up| caught_up));
     let took = begun.elapsed();
     let served = writers.count() - before;
     let (_, _, failed) = writers.end();
