@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft::eraftpb::{self, ConfChange, EntryType, MessageType};
 use raft::storage::MemStorage;
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use crate::change::MembershipChange;
 use crate::log::{Entry, EntryKind, HardState, LogStart, Membership};
@@ -28,6 +28,9 @@ use crate::store::LogStore;
 
 /// Applied entries kept in memory for members that lag a little. More come from a snapshot.
 const ENTRIES_KEPT: u64 = 5_000;
+/// Applied entries kept for a member that is on its way (a snapshot travels to it, or it follows from one): without them it
+/// would need the next snapshot when this one has arrived, and so on for ever.
+const ENTRIES_KEPT_FOR_LAGGARDS: u64 = 200_000;
 /// Cut the kept entries only when this many more have gathered.
 const ENTRIES_SLACK: u64 = 1_000;
 /// Bytes of entries kept in memory for the same reason: entries may be large.
@@ -410,7 +413,10 @@ impl Group {
         self.offer_snapshots_at(index);
         let mut keep_from = 0;
         if index > self.first_kept + ENTRIES_KEPT + ENTRIES_SLACK {
-            keep_from = index - ENTRIES_KEPT;
+            keep_from = self
+                .wanted_by_laggards()
+                .min(index - ENTRIES_KEPT)
+                .max(index.saturating_sub(ENTRIES_KEPT_FOR_LAGGARDS));
         }
         while let Some((last, bytes)) = self.kept.front().copied() {
             if last >= index || (self.kept_bytes <= ENTRY_BYTES_KEPT && last >= keep_from) {
@@ -423,6 +429,23 @@ impl Group {
         if keep_from > self.first_kept && self.node.mut_store().kept.wl().compact(keep_from).is_ok() {
             self.first_kept = keep_from;
         }
+    }
+
+    /// The entry that the first one must follow that a member on its way will ask for: its term goes with it.
+    fn wanted_by_laggards(&self) -> u64 {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return u64::MAX;
+        }
+        let has = |progress: &raft::Progress| match progress.state {
+            ProgressState::Snapshot => progress.pending_snapshot,
+            ProgressState::Probe => progress.next_idx.saturating_sub(1),
+            // What was sent may still have to be sent again.
+            ProgressState::Replicate => progress.matched,
+        };
+        let on_their_way = raft.prs().iter().filter(|(id, progress)| **id != self.id && progress.recent_active);
+        // Who needs what is gone already is sent a snapshot: keeping more would not help.
+        on_their_way.map(|(_, progress)| has(progress)).filter(|has| *has >= self.first_kept).min().unwrap_or(u64::MAX)
     }
 
     /// The term of an entry that is still kept in memory.

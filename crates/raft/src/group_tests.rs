@@ -260,48 +260,75 @@ fn the_same_seeds_give_the_same_elections() {
     assert_eq!(run(), run());
 }
 
-#[test]
-fn whoever_joins_a_log_that_begins_at_nothing_is_given_a_snapshot() {
-    let mut group = Group::open(7, PACE, &alone(), HardState::default(), &[], 0, &alone().membership).unwrap();
-    group.campaign().unwrap();
-    settle(&mut group);
-    group.propose(vec![b"a".to_vec()]).unwrap();
-    settle(&mut group);
-    group.propose_change(MembershipChange { member: 8, vote: crate::VoteChange::Learner }, b"").unwrap();
-    let mut offered = None;
-    let nobody = LogStart::default();
-    let mut joiner = Group::open(8, PACE, &nobody, HardState::default(), &[], 0, &nobody.membership).unwrap();
-    for _ in 0..30 {
-        let mut said = vec![];
-        while group.has_work() {
-            let mut work = group.work();
-            said.append(&mut work.messages);
-            let mut committed = std::mem::take(&mut work.committed);
-            let after = group.persisted(work);
-            said.extend(after.messages);
-            committed.extend(after.committed);
-            for entry in committed {
-                if entry.kind == EntryKind::Membership {
-                    group.apply_change(Some(MembershipChange::decode(&entry.data).unwrap().0)).unwrap();
-                }
-                group.applied(entry.index);
+/// Does all that a group has to do; what it says meanwhile.
+fn said_by(group: &mut Group) -> Vec<Message> {
+    let mut said = vec![];
+    while group.has_work() {
+        let mut work = group.work();
+        said.append(&mut work.messages);
+        let mut committed = std::mem::take(&mut work.committed);
+        let after = group.persisted(work);
+        said.extend(after.messages);
+        committed.extend(after.committed);
+        for entry in committed {
+            if entry.kind == EntryKind::Membership {
+                group.apply_change(Some(MembershipChange::decode(&entry.data).unwrap().0)).unwrap();
             }
+            group.applied(entry.index);
         }
-        for message in said {
-            offered = offered.or(message.snapshot());
+    }
+    said
+}
+
+/// Thirty rounds of a leader and a member that joins; offers of snapshots are held back. Ends when the first one is made.
+fn until_offered(leader: &mut Group, joiner: &mut Group) -> Option<Message> {
+    for _ in 0..30 {
+        for message in said_by(leader) {
+            if message.snapshot().is_some() {
+                return Some(message);
+            }
             joiner.step(message).unwrap();
         }
-        while joiner.has_work() {
-            let work = joiner.work();
-            for message in joiner.persisted(work).messages {
-                group.step(message).unwrap();
-            }
-        }
-        group.tick();
+        said_by(joiner).into_iter().for_each(|message| leader.step(message).unwrap());
+        leader.tick();
     }
-    let offered = offered.expect("the log alone would not do");
+    None
+}
+
+/// A leader that has a little, and a member that has nothing and joins it.
+fn one_and_a_joiner() -> (Group, Group) {
+    let mut leader = Group::open(7, PACE, &alone(), HardState::default(), &[], 0, &alone().membership).unwrap();
+    leader.campaign().unwrap();
+    settle(&mut leader);
+    leader.propose(vec![b"a".to_vec()]).unwrap();
+    settle(&mut leader);
+    leader.propose_change(MembershipChange { member: 8, vote: crate::VoteChange::Learner }, b"").unwrap();
+    let nobody = LogStart::default();
+    (leader, Group::open(8, PACE, &nobody, HardState::default(), &[], 0, &nobody.membership).unwrap())
+}
+
+#[test]
+fn whoever_joins_a_log_that_begins_at_nothing_is_given_a_snapshot() {
+    let (mut leader, mut joiner) = one_and_a_joiner();
+    let message = until_offered(&mut leader, &mut joiner).expect("the log alone would not do");
+    let offered = message.snapshot().unwrap();
     assert_eq!(offered.membership, Membership { voters: vec![7], learners: vec![8] });
-    assert_eq!(joiner.standing().commit, group.standing().commit);
+    joiner.step(message).unwrap();
+    assert!(until_offered(&mut leader, &mut joiner).is_none());
+    assert_eq!(joiner.standing().commit, leader.standing().commit);
+}
+
+#[test]
+fn what_a_member_lacks_after_a_snapshot_is_kept_while_that_travels() {
+    let (mut leader, mut joiner) = one_and_a_joiner();
+    let message = until_offered(&mut leader, &mut joiner).expect("the log alone would not do");
+    for _ in 0..200 {
+        leader.propose(vec![b"meanwhile".to_vec(); 100]).unwrap();
+        said_by(&mut leader);
+    }
+    joiner.step(message).unwrap();
+    assert!(until_offered(&mut leader, &mut joiner).is_none(), "the next one, and so on for ever");
+    assert_eq!(joiner.standing().commit, leader.standing().commit);
 }
 
 /// Of a follower that missed an append the leader hears two things in one round: that it lives, and that it lacks something. What it
