@@ -71,14 +71,15 @@ fn set_aside(data: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Waits until three voters are there again, with nothing alarming.
-fn whole_again(three: &Cluster, through: usize) -> Result<()> {
+fn whole_again(three: &Cluster, through: usize, without: u64) -> Result<()> {
+    let without = format!("{without:x}, ");
     let mut seen = String::new();
     let whole = wait_until(REBUILT_LIMIT, || {
         seen = three.etcdctl_ok(through, &["member", "list"]).unwrap_or_default();
         let voters = seen.lines().filter(|line| line.contains(", started, ") && line.ends_with("false")).count();
         let alarms = three.etcdctl_ok(through, &["alarm", "list"]).unwrap_or("unknown".into());
         seen += &alarms;
-        voters == 3 && alarms.trim().is_empty()
+        voters == 3 && !seen.contains(&without) && alarms.trim().is_empty()
     });
     let logs: Vec<String> = three.members.iter().map(|member| member.log_tail(12)).collect();
     ensure!(whole, "no three voters:\n{seen}\n{}", logs.join("\n----\n"));
@@ -98,7 +99,7 @@ fn damaged_log() -> Result<()> {
     three.members[hurt].kill9()?;
     flip_in_log(&three.members[hurt].setup.data, b"value of key number 3")?;
     three.members[hurt] = three.members[hurt].setup.spawn()?;
-    whole_again(&three, stays)?;
+    whole_again(&three, stays, id)?;
     three.etcdctl_ok(hurt, &["put", "by", "the rebuilt"])?;
     three.agree(&[0, 1, 2])?;
     ensure!(three.id(hurt)? != id, "it goes on under the id that had promised");
@@ -137,6 +138,7 @@ fn damaged_tables() -> Result<()> {
     std::thread::sleep(WELL_AFTER);
     let hurt = three.leader()?;
     let stays = (hurt + 1) % 3;
+    let id = three.id(hurt)?;
     let tables = three.members[hurt].setup.data.join("tables.redb");
     let wanted = &value(VALUES / 2)[..512];
     let flipped = wait_until(REBUILT_LIMIT, || flip(&tables, wanted).unwrap_or(false));
@@ -145,7 +147,7 @@ fn damaged_tables() -> Result<()> {
         three.members[hurt].log_tail(usize::MAX).contains("the damaged data was set aside")
     });
     ensure!(said, "{}", three.members[hurt].log_tail(20));
-    whole_again(&three, stays)?;
+    whole_again(&three, stays, id)?;
     three.etcdctl_ok(stays, &["put", "after", "all"])?;
     three.agree(&[0, 1, 2])?;
     ensure!(three.members[hurt].is_running(), "the process ended");
@@ -181,11 +183,12 @@ fn another_history() -> Result<()> {
         ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
     let three = Cluster::of(&ours, &setups)?;
+    let id = three.id(odd)?;
     let found = wait_until(REBUILT_LIMIT, || {
         three.members.iter().any(|member| member.log_tail(usize::MAX).contains("members do not hold the same"))
     });
     ensure!(found, "nobody noticed: {}", three.members[0].log_tail(20));
-    whole_again(&three, 0)?;
+    whole_again(&three, 0, id)?;
     three.agree(&[0, 1, 2])?;
     for at in 0..3 {
         let value = three.etcdctl_ok(at, &["get", "key", "--consistency=s", "--print-value-only"])?;
