@@ -161,7 +161,6 @@ const WALLS: &[Wall] = &[
             "thiserror",
             "tokio",
             "tokio-rustls",
-            "tokio-rustls",
             "tokio-stream",
             "tonic",
             "zstd",
